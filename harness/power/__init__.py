@@ -1,0 +1,1 @@
+"""Power sources: where joules are read; one file is one plugin."""
