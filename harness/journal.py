@@ -67,9 +67,7 @@ class JournalWriter:
             view = view[os.write(self._fd, view) :]
 
 
-def read_journal(
-    path: Path, dtype: np.dtype[Any]
-) -> tuple[dict[str, Any], npt.NDArray[Any], int]:
+def read_journal(path: Path, dtype: np.dtype[Any]) -> tuple[dict[str, Any], npt.NDArray[Any], int]:
     """
     Read a journal, also one whose writer was killed.
 

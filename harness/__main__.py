@@ -1,0 +1,5 @@
+"""`python -m harness` is the same program as `joulemark`."""
+
+from .cli import main
+
+main()
