@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
     from .record import RunRecord
@@ -141,9 +142,9 @@ class Engine(Protocol):
 
 
 class PowerSource(Protocol):
-    """Reads joules or watts; lives in the sampler's process, never in the load loop's."""
+    """The options of one way to read joules or watts; opened in the sampler's process only."""
 
-    def open(self) -> Sequence[Channel]:
+    def open(self) -> PowerSession:
         """
         Find what can be read here, by trying.
 
@@ -152,13 +153,28 @@ class PowerSource(Protocol):
         """
         ...
 
-    def read(self, channel: int) -> tuple[float, ReadStatus]:
+
+class PowerSession(Protocol):
+    """An opened power source; lives in the sampler's process, never in the load loop's."""
+
+    @property
+    def calls(self) -> Sequence[Sequence[Channel]]:
+        """The channels, grouped by the one call into the driver that reads them together."""
+        ...
+
+    @property
+    def period_s(self) -> float | None:
+        """How often a new value can be had at most; None: as often as the sampler likes."""
+        ...
+
+    def read(self, call: int) -> Sequence[tuple[float, ReadStatus]]:
         """
-        Read one channel, by its index in what `open` returned.
+        Make one call, by its index in `calls`.
 
         Returns:
-            Joules or watts and OK, or NaN and why there is no value. Never raises
-            for a fault of the device: a lost GPU is a reading, too.
+            For each of its channels joules or watts and OK, or NaN and why there
+            is no value. Never raises for a fault of the device: a lost GPU is a
+            reading, too.
         """
         ...
 
