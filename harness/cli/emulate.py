@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from harness.emulator import build, follow, live, model, reader, waveform, world
+from harness.emulator import build, follow, live, make, model, reader, waveform, world
 from harness.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _world(options: dict[str, Any], folder: Path, origin_ns: int) -> world.World
     waves = [waveform.parse(spec) for spec in specs]
     if options["follow_cpu"]:
         waves = [waveform.live(folder / "live", idle_w=_watts(options["follow_cpu"])[0])]
-    made = world.make_world(
+    made = make.make_world(
         waves,
         gpus=options["gpus"],
         arch=options["arch"],
@@ -138,7 +138,7 @@ def _world(options: dict[str, Any], folder: Path, origin_ns: int) -> world.World
         origin_ns=origin_ns,
     )
     names = ("tick_s", "lag_s", "jitter_s", "quantum_j", "gain", "noise_w")
-    made = world.with_sensors(made, **{name: options[name] for name in names})
+    made = make.with_sensors(made, **{name: options[name] for name in names})
     gpus = tuple(dataclasses.replace(gpu, migs=options["mig"]) for gpu in made.gpus)
     return dataclasses.replace(
         made,
