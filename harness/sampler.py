@@ -40,7 +40,8 @@ class SamplerAudit:
             readings were from the period; None with fewer than three.
         missed: rounds left out because one before them was late.
         longest_gap_s: the longest silence of any channel; None with fewer than two readings.
-        cpu_s: CPU seconds of the sampler's process; None if it died.
+        cpu_s: CPU seconds of the sampler's process once it had started; None if it died.
+        wall_s: for how long it sampled; None if it died.
         power_hz: rate of power readings in force; None: there are none.
         counter_hz: rate of counter readings in force; None: there are none.
         facts_at_stop: source name → its facts at the end.
@@ -54,6 +55,7 @@ class SamplerAudit:
     missed: int
     longest_gap_s: float | None
     cpu_s: float | None
+    wall_s: float | None
     power_hz: float | None
     counter_hz: float | None
     facts_at_stop: Mapping[str, Any] = field(default_factory=dict)
@@ -281,6 +283,7 @@ def audit(
         missed=int(last["missed"]) if last else 0,
         longest_gap_s=max(gaps_s, default=None),
         cpu_s=float(last["cpu_s"]) if last else None,
+        wall_s=float(last["wall_s"]) if last else None,
         power_hz=rates_hz.get("power"),
         counter_hz=rates_hz.get("counter"),
         facts_at_stop=last["facts_at_stop"] if last else {},
