@@ -1,0 +1,296 @@
+"""What is learnt of one streamed answer, chunk by chunk: token events, usage, how it ended."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from .sse import EventSplitter, EventTooLongError
+from .timeline import NOT_SAID, EventKind, Phase, Request, RequestTrace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_pack: Final = struct.Struct("<qiiiB3x").pack
+_SENT: Final = int(EventKind.SENT)
+_CHUNK: Final = int(EventKind.CHUNK)
+_END: Final = int(EventKind.END)
+_MAX_COUNT: Final = 2**31 - 1
+_ERROR_CHARS: Final = 300
+
+
+class LoadProgress:
+    """
+    How far the load is, for a display; written by the load loop, read by anyone.
+
+    `output_tokens` runs ahead of what is certain: a chunk without a running
+    count is taken for one token until the request's usage corrects it.
+    """
+
+    __slots__ = ("failed", "finished", "in_flight", "output_tokens", "sent")
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.finished = 0
+        self.failed = 0
+        self.in_flight = 0
+        self.output_tokens = 0
+
+
+class Answer:
+    """
+    One request from due to done.
+
+    Writes its token events as they come and keeps no list of them, so that
+    memory does not grow with the output.
+
+    Args:
+        request: what was asked.
+        phase: the part of the run it belongs to.
+        t_due_ns: when the arrival process wanted it sent.
+        write_event: takes one packed row of EVENT_DTYPE.
+        progress: counted up as tokens come.
+    """
+
+    __slots__ = (
+        "_counted",
+        "_phase",
+        "_progress",
+        "_request",
+        "_splitter",
+        "_write",
+        "cached_tokens",
+        "chunks",
+        "done",
+        "error",
+        "error_kind",
+        "finish_reason",
+        "isl_tokens",
+        "osl_tokens",
+        "reasoning_tokens",
+        "reused_connection",
+        "status",
+        "stream_tokens",
+        "t_due_ns",
+        "t_end_ns",
+        "t_first_ns",
+        "t_last_ns",
+        "t_sent_ns",
+    )
+
+    def __init__(
+        self,
+        request: Request,
+        *,
+        phase: Phase,
+        t_due_ns: int,
+        write_event: Callable[[bytes], None],
+        progress: LoadProgress,
+    ) -> None:
+        self._request = request
+        self._phase = phase
+        self._write = write_event
+        self._progress = progress
+        self._splitter = EventSplitter()
+        self._counted = 0
+        self.t_due_ns = t_due_ns
+        self.t_sent_ns: int | None = None
+        self.t_first_ns: int | None = None
+        self.t_last_ns: int | None = None
+        self.t_end_ns: int | None = None
+        self.isl_tokens: int | None = None
+        self.osl_tokens: int | None = None
+        self.cached_tokens: int | None = None
+        self.reasoning_tokens: int | None = None
+        self.stream_tokens: int | None = None
+        self.chunks = 0
+        self.finish_reason: str | None = None
+        self.status: int | None = None
+        self.done = False
+        self.error_kind: str | None = None
+        self.error: str | None = None
+        self.reused_connection = False
+
+    def sent(self, t_ns: int) -> None:
+        """The kernel has the whole request."""
+        self.t_sent_ns = t_ns
+        self._write(_pack(t_ns, self._request.index, NOT_SAID, 0, _SENT))
+
+    def feed(self, t_ns: int, body: bytes) -> None:
+        """Bytes of the answer's body, stamped when they reached this process."""
+        try:
+            payloads = self._splitter.feed(body)
+        except EventTooLongError as error:
+            self.fail(t_ns, "protocol", str(error))
+            return
+        for payload in payloads:
+            self._payload(t_ns, payload)
+
+    def complete(self, t_ns: int) -> None:
+        """
+        The body is over as HTTP sees it; decide whether the answer is, too.
+
+        A missing `[DONE]` is forgiven where the server said why it stopped or
+        how many tokens it made: then everything that counts has arrived.
+        """
+        for payload in self._splitter.finish():
+            self._payload(t_ns, payload)
+        if self.done or self.finish_reason is not None or self.osl_tokens is not None:
+            self.end(t_ns)
+        else:
+            self.fail(t_ns, "cut", "the stream ended without finish_reason, usage or [DONE]")
+
+    def fail(self, t_ns: int, kind: str, message: str) -> None:
+        """End as a failure; the first failure stays."""
+        if self.t_end_ns is None:
+            self.error_kind = kind
+            self.error = message[:_ERROR_CHARS]
+            self.end(t_ns)
+
+    def end(self, t_ns: int) -> None:
+        """Nothing more will come; a `[DONE]` before has set the instant already."""
+        if self.t_end_ns is None:
+            self.t_end_ns = t_ns
+            if self.osl_tokens is not None:
+                self._progress.output_tokens += self.osl_tokens - self._counted
+            said = NOT_SAID if self.osl_tokens is None else self.osl_tokens
+            self._write(_pack(t_ns, self._request.index, said, 0, _END))
+
+    def trace(self) -> RequestTrace:
+        """The request's row; only after it has ended."""
+        if self.t_end_ns is None:
+            msg = f"request {self._request.index} has not ended"
+            raise RuntimeError(msg)
+        return RequestTrace(
+            request=self._request.index,
+            phase=self._phase,
+            t_due_ns=self.t_due_ns,
+            t_sent_ns=self.t_sent_ns,
+            t_first_ns=self.t_first_ns,
+            t_last_ns=self.t_last_ns,
+            t_end_ns=self.t_end_ns,
+            isl_tokens=self.isl_tokens,
+            osl_tokens=self.osl_tokens,
+            cached_tokens=self.cached_tokens,
+            reasoning_tokens=self.reasoning_tokens,
+            stream_tokens=self.stream_tokens,
+            chunks=self.chunks,
+            max_osl_tokens=self._request.max_osl_tokens,
+            isl_asked_tokens=self._request.isl_tokens,
+            finish_reason=self.finish_reason,
+            status=self.status,
+            error_kind=self.error_kind,
+            error=self.error,
+            reused_connection=self.reused_connection,
+        )
+
+    def _payload(self, t_ns: int, payload: bytes) -> None:
+        if self.t_end_ns is not None:
+            return
+        if payload == b"[DONE]":
+            self.done = True
+            self.end(t_ns)
+            return
+        try:
+            chunk = orjson.loads(payload)
+        except orjson.JSONDecodeError:
+            self.fail(t_ns, "protocol", f"an event is not JSON: {payload[:80]!r}")
+            return
+        if not isinstance(chunk, dict):
+            self.fail(t_ns, "protocol", f"an event is not a JSON object: {payload[:80]!r}")
+            return
+        if chunk.get("error") is not None:
+            self.fail(t_ns, "stream_error", error_text(chunk))
+            return
+        self._chunk(t_ns, chunk)
+
+    def _chunk(self, t_ns: int, chunk: dict[str, Any]) -> None:
+        usage = chunk.get("usage")
+        said: int | None = None
+        if isinstance(usage, dict):
+            said = self._usage(usage)
+        timings = chunk.get("timings")
+        if isinstance(timings, dict):
+            said = _count(timings.get("predicted_n"))
+        choices = chunk.get("choices")
+        if not isinstance(choices, list):
+            return
+        if not choices and not isinstance(timings, dict):
+            return  # the closing usage: a total, not the arrival of a token
+        chars = 0
+        for choice in choices:
+            if isinstance(choice, dict):
+                chars += _chars(choice)
+                reason = choice.get("finish_reason")
+                if isinstance(reason, str):
+                    self.finish_reason = reason
+        last = self.stream_tokens
+        # A chunk without text still carries tokens (half a character, a special
+        # token) if a running count, once begun, went up.
+        if chars or (said is not None and last is not None and said > last):
+            self._event(t_ns, said, chars)
+
+    def _event(self, t_ns: int, said: int | None, chars: int) -> None:
+        if self.t_first_ns is None:
+            self.t_first_ns = t_ns
+        self.t_last_ns = t_ns
+        self.chunks += 1
+        new = 1
+        if said is not None:
+            new = said - self._counted
+            self.stream_tokens = said
+        self._counted += new
+        self._progress.output_tokens += new
+        tokens = NOT_SAID if said is None else said
+        self._write(_pack(t_ns, self._request.index, tokens, chars, _CHUNK))
+
+    def _usage(self, usage: dict[str, Any]) -> int | None:
+        self.isl_tokens = _count(usage.get("prompt_tokens"))
+        self.osl_tokens = _count(usage.get("completion_tokens"))
+        details = usage.get("prompt_tokens_details")
+        if isinstance(details, dict):
+            self.cached_tokens = _count(details.get("cached_tokens"))
+        details = usage.get("completion_tokens_details")
+        if isinstance(details, dict):
+            self.reasoning_tokens = _count(details.get("reasoning_tokens"))
+        return self.osl_tokens
+
+
+def _chars(choice: dict[str, Any]) -> int:
+    delta = choice.get("delta")
+    if not isinstance(delta, dict):
+        return _length(choice.get("text"))
+    chars = _length(delta.get("content"))
+    # Both names are in use for one thing; a server that sends both repeats itself.
+    chars += _length(delta.get("reasoning_content")) or _length(delta.get("reasoning"))
+    calls = delta.get("tool_calls")
+    if isinstance(calls, list):
+        for call in calls:
+            function = call.get("function") if isinstance(call, dict) else None
+            if isinstance(function, dict):
+                chars += _length(function.get("name")) + _length(function.get("arguments"))
+    return chars
+
+
+def _length(text: object) -> int:
+    return len(text) if isinstance(text, str) else 0
+
+
+def _count(value: object) -> int | None:
+    if type(value) is int and 0 <= value <= _MAX_COUNT:
+        return value
+    return None
+
+
+def error_text(document: object) -> str:
+    """The message in an error document, in whichever of the usual shapes it comes."""
+    if isinstance(document, dict):
+        error = document.get("error", document)
+        if isinstance(error, dict):
+            for key in ("message", "detail"):
+                if error.get(key):
+                    return str(error[key])
+        return str(error)
+    return str(document)

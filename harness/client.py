@@ -1,0 +1,322 @@
+"""One keep-alive HTTP connection that stamps the bytes of a streamed answer as they arrive."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import httptools
+import orjson
+
+from .answer import error_text
+
+if TYPE_CHECKING:
+    import socket
+
+    from .answer import Answer
+
+_MAX_ERROR_BODY_BYTES: Final = 64 * 1024
+_AFTER_DONE_S: Final = 1.0
+"""How long after `[DONE]` we wait for the end of the HTTP message before giving up reuse."""
+_HTTP_OK: Final = 200
+_HTTP_REDIRECT: Final = 300
+
+
+class Inbox:
+    """
+    Bytes that were stamped and wait to be read.
+
+    An engine sends the tokens of a whole batch in one burst. Stamping all of
+    them before parsing any keeps one stream's parsing out of the next one's
+    time stamp.
+    """
+
+    __slots__ = ("_loop", "_waiting")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: list[tuple[Connection, int, bytes]] = []
+
+    def push(self, connection: Connection, t_ns: int, data: bytes) -> None:
+        """Keep *data* until the loop has taken in all that is there to read."""
+        if not self._waiting:
+            self._loop.call_soon(self.drain)
+        self._waiting.append((connection, t_ns, data))
+
+    def drain(self) -> None:
+        """Read everything that waits, in the order it came."""
+        waiting, self._waiting = self._waiting, []
+        for connection, t_ns, data in waiting:
+            connection.take(t_ns, data)
+
+
+class Connection(asyncio.Protocol):
+    """
+    A connection that carries one request at a time.
+
+    Args:
+        loop: runs it.
+        inbox: shared by all connections of the loop.
+        sock: the connected socket, written to directly so that the stamp of
+            `sent` is the kernel's taking the last byte; None under TLS, where
+            only the transport can write.
+    """
+
+    __slots__ = (
+        "_answer",
+        "_answered",
+        "_chunked",
+        "_deadline",
+        "_done",
+        "_error_body",
+        "_header_fault",
+        "_inbox",
+        "_keep_alive",
+        "_length_known",
+        "_loop",
+        "_message_over",
+        "_parser",
+        "_paused",
+        "_plain_error",
+        "_sock",
+        "_t_ns",
+        "_transport",
+        "requests",
+    )
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, inbox: Inbox, sock: socket.socket | None
+    ) -> None:
+        self._loop = loop
+        self._inbox = inbox
+        self._sock = sock
+        self._transport: asyncio.Transport | None = None
+        self._parser: Any = httptools.HttpResponseParser(self)
+        self._answer: Answer | None = None
+        self._done: asyncio.Future[None] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._paused = False
+        self._t_ns = 0
+        self.requests = 0
+        self._forget()
+
+    def _forget(self) -> None:
+        self._message_over = False
+        self._length_known = False
+        self._chunked = False
+        self._keep_alive = False
+        self._answered = False
+        self._plain_error = False
+        self._header_fault: tuple[str, str] | None = None
+        self._error_body = b""
+
+    @property
+    def usable(self) -> bool:
+        """Open, and free for a request."""
+        return (
+            self._transport is not None
+            and not self._transport.is_closing()
+            and self._answer is None
+        )
+
+    async def exchange(self, message: bytes, answer: Answer, *, timeout_s: float) -> bool:
+        """
+        Send *message* and fill *answer* until it has ended, well or badly; never raises for that.
+
+        A server may close a kept connection just as we use it again. Then it has
+        not seen the request, and RFC 9112 (9.3.1) lets a client send it anew.
+
+        Args:
+            message: the whole HTTP request.
+            answer: told everything that happens.
+            timeout_s: from now to the end of the answer.
+
+        Returns:
+            False: the connection had been used before and was closed without a
+            byte; *answer* has not ended, and the request may be sent once more.
+        """
+        self._forget()
+        self._answer = answer
+        answer.reused_connection = self.requests > 0
+        self.requests += 1
+        self._done = self._loop.create_future()
+        self._deadline = self._loop.call_later(timeout_s, self._expire, timeout_s)
+        self._send(message)
+        try:
+            await self._done
+        finally:
+            self._deadline.cancel()
+        return answer.t_end_ns is not None
+
+    def abort(self, kind: str, message: str) -> None:
+        """End the request in flight as a failure and close."""
+        self._inbox.drain()
+        if self._answer is not None:
+            self._answer.fail(time.perf_counter_ns(), kind, message)
+        self.close()
+
+    def close(self) -> None:
+        """Close at once; a request in flight must have been ended before."""
+        if self._transport is not None:
+            self._transport.abort()
+        self._finish()
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: D102
+        # uvloop's transports have the methods without the ancestry.
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=0)
+
+    def data_received(self, data: bytes) -> None:  # noqa: D102
+        self._inbox.push(self, time.perf_counter_ns(), data)
+
+    def eof_received(self) -> None:  # noqa: D102
+        self._lost(time.perf_counter_ns(), "the server closed the connection")
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102
+        reason = "the server closed the connection" if exc is None else f"{exc}"
+        self._lost(time.perf_counter_ns(), reason)
+        self._transport = None
+
+    def pause_writing(self) -> None:  # noqa: D102
+        self._paused = True
+
+    def resume_writing(self) -> None:  # noqa: D102
+        self._paused = False
+        answer = self._answer
+        if answer is not None and answer.t_sent_ns is None:
+            answer.sent(time.perf_counter_ns())
+
+    # httptools' side; an exception here would be wrapped, so faults are kept instead
+
+    def on_header(self, name: bytes, value: bytes) -> None:  # noqa: D102
+        name = name.lower()
+        if name == b"content-length":
+            self._length_known = True
+        elif name == b"transfer-encoding":
+            self._chunked = value.lower().endswith(b"chunked")
+        elif name == b"content-encoding" and value.lower() != b"identity":
+            self._header_fault = (
+                "gzip",
+                f"the stream is compressed ({value.decode('latin-1')}), which blurs token times",
+            )
+        elif name == b"content-type":
+            kind = value.partition(b";")[0].strip().lower()
+            self._plain_error = kind != b"text/event-stream"
+
+    def on_headers_complete(self) -> None:  # noqa: D102
+        answer = self._answer
+        if answer is not None:
+            answer.status = self._parser.get_status_code()
+
+    def on_body(self, data: bytes) -> None:  # noqa: D102
+        answer = self._answer
+        if answer is None or self._header_fault is not None:
+            return
+        if self._plain_error or answer.status != _HTTP_OK:
+            self._error_body = (self._error_body + data)[:_MAX_ERROR_BODY_BYTES]
+        else:
+            answer.feed(self._t_ns, data)
+
+    def on_message_complete(self) -> None:  # noqa: D102
+        answer = self._answer
+        if answer is not None and answer.status is not None and answer.status < _HTTP_OK:
+            self._forget()  # 1xx: the real answer follows
+            answer.status = None
+        else:
+            self._message_over = True
+            # The parser forgets this as soon as the message is over.
+            self._keep_alive = bool(self._parser.should_keep_alive())
+
+    # the exchange
+
+    def take(self, t_ns: int, data: bytes) -> None:
+        """Read bytes that were stamped *t_ns*."""
+        answer = self._answer
+        if answer is None:
+            # Bytes nobody asked for: a late rest or a 408. The stream is out of step.
+            self.close()
+            return
+        self._t_ns = t_ns
+        self._answered = True
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            answer.fail(t_ns, "protocol", f"the answer is not HTTP/1.1: {error}")
+            self.close()
+            return
+        if self._header_fault is not None:
+            answer.fail(t_ns, *self._header_fault)
+            self.close()
+        elif self._message_over:
+            self._settle(t_ns)
+        elif answer.error_kind is not None:
+            self.close()
+        elif answer.done and self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = self._loop.call_later(_AFTER_DONE_S, self.close)
+
+    def _settle(self, t_ns: int) -> None:
+        """The HTTP message is over."""
+        answer = self._answer
+        assert answer is not None  # noqa: S101 - only called with a request in flight
+        if answer.status != _HTTP_OK:
+            answer.fail(t_ns, f"http_{answer.status}", self._server_says())
+        elif self._plain_error:
+            answer.fail(t_ns, "protocol", f"not an event stream: {self._server_says()}")
+        else:
+            answer.complete(t_ns)
+        if self._keep_alive and answer.error_kind != "protocol":
+            self._finish()
+        else:
+            self.close()
+
+    def _server_says(self) -> str:
+        try:
+            return error_text(orjson.loads(self._error_body))
+        except orjson.JSONDecodeError:
+            return self._error_body.decode("utf-8", "replace").strip() or "(an empty body)"
+
+    def _lost(self, t_ns: int, reason: str) -> None:
+        self._inbox.drain()
+        answer = self._answer
+        if answer is not None:
+            until_close = answer.status == _HTTP_OK and not (self._chunked or self._length_known)
+            if answer.done:
+                answer.end(t_ns)
+            elif answer.reused_connection and not self._answered:
+                pass  # `exchange` tells its caller to try anew
+            elif until_close and not self._plain_error:
+                answer.complete(t_ns)
+            elif answer.status is None:
+                answer.fail(t_ns, "cut", f"no answer: {reason}")
+            else:
+                answer.fail(t_ns, "cut", f"{reason} in the middle of the answer")
+        self.close()
+
+    def _expire(self, timeout_s: float) -> None:
+        self.abort("deadline", f"no end of the answer within {timeout_s:g} s")
+
+    def _send(self, message: bytes) -> None:
+        assert self._transport is not None  # noqa: S101 - `usable` was asked before
+        assert self._answer is not None  # noqa: S101 - set by the caller
+        taken = 0
+        if self._sock is not None:
+            try:
+                taken = self._sock.send(message)
+            except BlockingIOError:
+                taken = 0
+            except OSError as error:
+                self._lost(time.perf_counter_ns(), f"cannot send: {error.strerror}")
+                return
+        if taken < len(message):
+            self._transport.write(message[taken:])
+        if not self._paused:
+            self._answer.sent(time.perf_counter_ns())
+
+    def _finish(self) -> None:
+        self._answer = None
+        if self._done is not None and not self._done.done():
+            self._done.set_result(None)

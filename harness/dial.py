@@ -1,0 +1,114 @@
+"""Opens connections to one endpoint: addresses, TLS, and what to call it when it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from typing import TYPE_CHECKING, Final
+
+from .client import Connection, Inbox
+from .openai_api import split_url
+
+if TYPE_CHECKING:
+    from .contracts import Endpoint
+
+_PORTS: Final = {"http": 80, "https": 443}
+
+
+class DialError(Exception):
+    """
+    No connection came about.
+
+    Args:
+        kind: `refused`, `dns`, `tls` or `deadline`, as in RequestTrace.error_kind.
+        message: what happened, with the address.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(kind, message)
+        self.kind = kind
+        self.message = message
+
+
+class Dialer:
+    """
+    Opens connections to an endpoint, asking for its addresses once.
+
+    Args:
+        endpoint: http or https.
+        loop: runs the connections.
+        timeout_s: longest wait for one connection, TLS included.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, *, loop: asyncio.AbstractEventLoop, timeout_s: float
+    ) -> None:
+        url = split_url(endpoint)
+        self._loop = loop
+        self._inbox = Inbox(loop)
+        self._timeout_s = timeout_s
+        self._host = str(url.hostname)
+        self._port = url.port or _PORTS[url.scheme]
+        self._tls = ssl.create_default_context() if url.scheme == "https" else None
+        self._addresses: list[tuple[socket.AddressFamily, tuple[object, ...]]] = []
+        self.opened = 0
+
+    async def dial(self) -> Connection:
+        """
+        A new connection.
+
+        Raises:
+            DialError: there is none to be had.
+        """
+        where = f"{self._host}:{self._port}"
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                connection = await self._connect()
+        except TimeoutError as error:
+            message = f"no connection to {where} within {self._timeout_s:g} s"
+            raise DialError("deadline", message) from error
+        except socket.gaierror as error:
+            message = f"the name {self._host!r} has no address: {error.strerror}"
+            raise DialError("dns", message) from error
+        except ssl.SSLError as error:
+            raise DialError("tls", f"no TLS with {where}: {error.reason or error}") from error
+        except OSError as error:
+            message = f"cannot connect to {where}: {error.strerror or error}"
+            raise DialError(
+                "tls" if self._tls and not error.errno else "refused", message
+            ) from error
+        self.opened += 1
+        return connection
+
+    async def _connect(self) -> Connection:
+        if not self._addresses:
+            found = await self._loop.getaddrinfo(
+                self._host, self._port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
+            )
+            self._addresses = [(family, address) for family, _, _, _, address in found]
+        refusal: OSError | None = None
+        for family, address in self._addresses:
+            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            try:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                await self._loop.sock_connect(sock, address)
+                return await self._attach(sock)
+            except OSError as error:
+                sock.close()
+                refusal = error
+            except BaseException:
+                sock.close()
+                raise
+        assert refusal is not None  # noqa: S101 - getaddrinfo never returns an empty list
+        raise refusal
+
+    async def _attach(self, sock: socket.socket) -> Connection:
+        connection = Connection(self._loop, self._inbox, None if self._tls else sock)
+        if self._tls is None:
+            await self._loop.create_connection(lambda: connection, sock=sock)
+        else:
+            await self._loop.create_connection(
+                lambda: connection, sock=sock, ssl=self._tls, server_hostname=self._host
+            )
+        return connection
