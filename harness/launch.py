@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
+from urllib.parse import urlsplit
 
 from .errors import EngineError
 from .guard import GRACE_S
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _POLL_S: Final = 0.05
 _LOG_LINES: Final = 12
+_CONNECT_S: Final = 10.0
 
 
 class RunningEngine:
@@ -69,7 +71,7 @@ class RunningEngine:
         check_port(self._spec.host, self._spec.port)
         with self._log.open("ab") as sink:
             self._guard = subprocess.Popen(
-                [sys.executable, "-m", "harness.guard", *self._spec.argv],
+                [sys.executable, "-P", "-m", "harness.guard", *self._spec.argv],
                 stdin=subprocess.PIPE,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
@@ -186,4 +188,22 @@ def scrape(url: str, *, timeout_s: float = 5.0) -> str:
     except (OSError, http.client.HTTPException) as error:
         raise EngineError(
             f"{url} did not answer ({error})", remedy="check that the engine is up"
+        ) from error
+
+
+def check_listening(base_url: str) -> None:
+    """
+    Make sure that somebody answers at an address before any request is sent there.
+
+    Raises:
+        EngineError: nobody does; the message says how the connection failed.
+    """
+    parts = urlsplit(base_url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((parts.hostname or "", port), timeout=_CONNECT_S).close()
+    except OSError as error:
+        raise EngineError(
+            f"cannot connect to {base_url}: {error.strerror or error}",
+            remedy="start the server, or correct --url",
         ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from . import plugins
 from .contracts import EndpointType, Engine, Workload
@@ -35,7 +35,7 @@ class LoadConfig:
     """
 
     pattern: Literal["concurrency", "constant", "poisson", "gamma", "max"] = "concurrency"
-    concurrency: int | None = 4
+    concurrency: int | None = None
     request_rate_per_s: float | None = None
     burstiness: float = 1.0
     request_count: int | None = None
@@ -145,12 +145,17 @@ class CostConfig:
         usd_per_kwh: price of electricity. The default is the US industrial mean
             of 2025, 8.61 cents (EIA Electric Power Monthly, table 5.6.A).
         pue: facility energy over IT energy; 1.0 prices only what was metered.
+        provisioned_w: all-in power reserved for what runs the engine, host and
+            network share included, in watts. None: not known, and then no
+            throughput per provisioned megawatt is given.
     """
 
     usd_per_kwh: float = 0.0861
     pue: float = 1.0
+    provisioned_w: float | None = None
 
     def __post_init__(self) -> None:
+        _positive("cost.provisioned_w", self.provisioned_w)
         if self.usd_per_kwh < 0:
             raise ConfigError(
                 f"cost.usd_per_kwh is {self.usd_per_kwh}, below 0",
@@ -215,5 +220,16 @@ def _positive(where: str, value: float | None) -> None:
         raise ConfigError(f"{where} is {value}", remedy="set a finite number above 0")
 
 
+_SECRETS: Final = {"api_key", "authorization", "x-api-key", "api-key", "proxy-authorization"}
+
+
 def _without_secrets(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: ("set" if key == "api_key" and value else value) for key, value in values.items()}
+    """The same table with every key and every header that holds a secret said to be just `set`."""
+    return {
+        key: _without_secrets(value)
+        if isinstance(value, dict)
+        else "set"
+        if key.lower() in _SECRETS and value
+        else value
+        for key, value in values.items()
+    }

@@ -64,7 +64,13 @@ class LlamaCpp:
     def launch(self) -> LaunchSpec:
         """This very file, run as a program."""
         return LaunchSpec(
-            argv=[sys.executable, "-m", "harness.engines.llama_cpp", json.dumps(asdict(self))],
+            argv=[
+                sys.executable,
+                "-P",
+                "-m",
+                "harness.engines.llama_cpp",
+                json.dumps(asdict(self)),
+            ],
             ready_url=f"http://{self.host}:{self.port}/health",
             ready_timeout_s=120.0,
             host=self.host,

@@ -1,0 +1,152 @@
+"""Finds the stretch of a run in which the load was steady, and tests that it was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import stats
+
+from .record import Finding
+from .timeline import EventKind, Window
+from .tokens import TokenTimes
+
+MIN_RESIDENCES: Final = 3.0
+"""Mean time of a request in the engine, so many times over, must fit into the window."""
+_BINS: Final = 12
+_TREND_P: Final = 0.01
+_TREND_RATIO: Final = 0.10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A window, or None with the findings that say why there is none."""
+
+    window: Window | None
+    findings: tuple[Finding, ...]
+
+
+def run_window(events: npt.NDArray[Any]) -> Found:
+    """From the first request sent to the last response's end: ramp and drain included."""
+    sent = events[events["kind"] == EventKind.SENT]
+    if not len(sent):
+        return Found(window=None, findings=(_nothing_sent(),))
+    last = int(events["t_ns"].max())
+    return Found(
+        window=Window(name="run", start_ns=int(sent["t_ns"].min()), end_ns=last + 1), findings=()
+    )
+
+
+def steady_window(
+    events: npt.NDArray[Any], requests: pd.DataFrame, tokens: TokenTimes, *, min_s: float
+) -> Found:
+    """
+    The stretch between the ramp up and the drain.
+
+    It starts when as many requests have finished as were ever in flight until
+    then, so that every slot has turned over once, and ends when the last
+    request was sent, after which slots empty and are not filled again. This is
+    a rule about occupancy, not about a count of requests, so it holds for
+    closed and open loops alike; that the load was level in between is tested.
+
+    Args:
+        events: EVENT_DTYPE of the measured phase.
+        requests: rows of RequestTrace of the same phase.
+        tokens: of the same phase.
+        min_s: a shorter window is flagged, in seconds.
+
+    Returns:
+        The window and what is wrong with it: too short, fewer than three mean
+        residences, or a trend in the token rate.
+    """
+    sent = np.sort(events["t_ns"][events["kind"] == EventKind.SENT])
+    ended = np.sort(events["t_ns"][events["kind"] == EventKind.END])
+    if not len(sent):
+        return Found(window=None, findings=(_nothing_sent(),))
+    start = _turned_over(sent, ended)
+    end = int(sent[-1])
+    if start is None or end <= start:
+        return Found(
+            window=None,
+            findings=(
+                Finding(
+                    code="no_steady_window",
+                    severity="warning",
+                    message=f"the {len(sent)} requests sent never filled and turned over every "
+                    "slot before the load fell: run longer (load.duration_s) or ask for "
+                    "window.kind = 'run'",
+                ),
+            ),
+        )
+    window = Window(name="steady", start_ns=start, end_ns=end)
+    findings = [*_length_findings(window, requests, min_s), *_trend_findings(window, tokens)]
+    return Found(window=window, findings=tuple(findings))
+
+
+def _turned_over(sent: npt.NDArray[np.int64], ended: npt.NDArray[np.int64]) -> int | None:
+    """When the n-th request ended, n being the most in flight until then; None if never."""
+    times = np.concatenate([sent, ended])
+    steps = np.concatenate([np.ones(len(sent), int), -np.ones(len(ended), int)])
+    # At the same instant an end comes before the send that it made room for.
+    order = np.lexsort((steps, times))
+    most = np.maximum.accumulate(np.cumsum(steps[order]))
+    finished = np.cumsum(steps[order] < 0)
+    reached = np.flatnonzero((finished >= most) & (steps[order] < 0))
+    return int(times[order][reached[0]]) if len(reached) else None
+
+
+def _length_findings(window: Window, requests: pd.DataFrame, min_s: float) -> list[Finding]:
+    found = []
+    if window.duration_s < min_s:
+        found.append(
+            Finding(
+                code="window_short",
+                severity="warning",
+                message=f"the steady window is {window.duration_s:.1f} s, below {min_s:g} s "
+                "(window.min_s): run longer before quoting its numbers",
+            )
+        )
+    good = requests[requests["error_kind"].isna()].dropna(subset=["t_sent_ns"])
+    if len(good):
+        residence_s = float(((good["t_end_ns"] - good["t_sent_ns"]) / 1e9).mean())
+        if window.duration_s < MIN_RESIDENCES * residence_s:
+            found.append(
+                Finding(
+                    code="window_few_residences",
+                    severity="warning",
+                    message=f"the steady window of {window.duration_s:.1f} s holds "
+                    f"{window.duration_s / residence_s:.1f} mean residences of "
+                    f"{residence_s:.2f} s, below {MIN_RESIDENCES:g}: run longer",
+                )
+            )
+    return found
+
+
+def _trend_findings(window: Window, tokens: TokenTimes) -> list[Finding]:
+    """Theil-Sen slope of the token rate over equal bins, tested by Kendall's tau."""
+    edges = np.linspace(window.start_ns, window.end_ns, _BINS + 1)
+    counts = np.histogram(tokens.t_ns, bins=edges, weights=tokens.tokens)[0]
+    if counts.mean() <= 0:
+        return []
+    place = np.arange(_BINS)
+    p_value = float(stats.kendalltau(place, counts).pvalue)
+    change = float(stats.theilslopes(counts, place).slope) * (_BINS - 1) / float(counts.mean())
+    if p_value < _TREND_P and abs(change) > _TREND_RATIO:
+        return [
+            Finding(
+                code="window_trend",
+                severity="warning",
+                message=f"output tokens a second changed by {change:+.0%} over the window "
+                f"(Kendall's tau, p = {p_value:.4f}): the load was not steady; warm up longer",
+            )
+        ]
+    return []
+
+
+def _nothing_sent() -> Finding:
+    return Finding(
+        code="nothing_sent", severity="invalid", message="no request was sent in the measured phase"
+    )
