@@ -1,0 +1,270 @@
+"""Builds a cost case: a measured point, an accelerator and a site, every input with its source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from . import cost
+from .catalogue import Accelerator, Catalogue, Figure, Place, Price, Source, known
+from .cost_point import Point
+from .cost_range import Range
+from .cost_split import CostInputs, Split, split
+from .errors import ConfigError
+from .record import Finding
+
+IT_BASIS: Final = "inferencex-2026-07"
+ACCELERATOR_BOUNDARIES: Final = frozenset({"gpu", "gpu_module"})
+WHOLE_BOUNDARIES: Final = frozenset({"node", "chassis"})
+YOURS: Final = Source(
+    key="yours", title="given on the command line", where="", date="now", grade="yours"
+)
+DERIVED: Final = Source(
+    key="derived",
+    title="computed from other inputs",
+    where="docs/cost.md",
+    date="now",
+    grade="derived",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """
+    What the user picks from the catalogue.
+
+    Args:
+        accelerator: key; None takes what the point names, if it names one.
+        site: key.
+        tariff: key; None keeps the site's price of electricity.
+        grid: key, for water and carbon.
+        price_basis: `owned`, `rental`, `on-demand`.
+        power_basis: which set of all-in powers; must be of IT power.
+        given: inputs of the model given outright, by name; these win.
+        price_currency: of a given `rate_usd_per_hour`.
+    """
+
+    accelerator: str | None = None
+    site: str = "ai-liquid"
+    tariff: str | None = None
+    grid: str = "usa"
+    price_basis: str = "owned"
+    power_basis: str = IT_BASIS
+    given: Mapping[str, float] = field(default_factory=dict)
+    price_currency: str = "USD"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """
+    Everything a cost was computed from.
+
+    Args:
+        point: what was measured.
+        accelerator: None if the point is of no accelerator in the catalogue.
+        site: where it stands.
+        host_method: how the power beside the accelerator is known.
+        inputs: of the model.
+        figures: input to where it comes from.
+        ranges: input to how far it may be off.
+        result: the split.
+    """
+
+    point: Point
+    accelerator: Accelerator | None
+    site: Place
+    host_method: str
+    inputs: CostInputs
+    figures: Mapping[str, Figure]
+    ranges: Mapping[str, Range]
+    result: Split
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Of the point and of the split."""
+        return (*self.point.findings, *self.result.findings)
+
+
+def build(catalogue: Catalogue, point: Point, choice: Choice) -> Case:
+    """
+    Assemble the inputs and compute.
+
+    Raises:
+        ConfigError: an unknown key, mixed currencies, mixed power bases, or a value out of range.
+    """
+    unknown = set(choice.given) - set(CostInputs.__dataclass_fields__)
+    if unknown:
+        raise ConfigError(f"unknown inputs {sorted(unknown)}", remedy="see docs/cost.md")
+    key = choice.accelerator or point.accelerator
+    accelerator = None if key is None else catalogue.accelerator(key)
+    site = catalogue.sites[known(choice.site, catalogue.sites, "site")]
+    figures = _site_figures(catalogue, site, choice)
+    figures |= {name: given(value) for name, value in choice.given.items()}
+    figures["tok_per_s"] = point.figure(point.tok_per_s)
+    figures["device_w"] = point.figure(point.device_w, point.device_w_low, point.device_w_high)
+    figures |= _idle(figures, catalogue, point, accelerator)
+    price = _rate(figures, catalogue, accelerator, site, choice)
+    if accelerator is not None and "all_in_w" not in figures:
+        figures |= _all_in(catalogue, accelerator, choice)
+    host_method = _host(figures, catalogue, point, accelerator)
+    names = CostInputs.__dataclass_fields__
+    inputs = CostInputs(
+        **{name: figures[name].value if name in figures else None for name in names}  # type: ignore[arg-type]
+        | {"rate_includes_power": price is None or price.includes_power}
+    )
+    return Case(
+        point=point,
+        accelerator=accelerator,
+        site=site,
+        host_method=host_method,
+        inputs=inputs,
+        figures=figures,
+        ranges={
+            name: Range(low=figure.low, high=figure.high)
+            for name, figure in figures.items()
+            if name in names and figure.low < figure.high
+        },
+        result=split(inputs),
+    )
+
+
+def change(case: Case, **values: float) -> Split:
+    """The split with some inputs replaced: the answer to a "what if"."""
+    return split(replace(case.inputs, **values))  # type: ignore[arg-type]  # all are floats
+
+
+def given(value: float) -> Figure:
+    """A figure of the user's own."""
+    return Figure(value=value, source=YOURS, low=value, high=value)
+
+
+def _site_figures(catalogue: Catalogue, site: Place, choice: Choice) -> dict[str, Figure]:
+    figures = dict(site.figures)
+    if choice.tariff is not None:
+        figures |= catalogue.tariffs[known(choice.tariff, catalogue.tariffs, "tariff")].figures
+    grid = catalogue.grids[known(choice.grid, catalogue.grids, "grid")].figures
+    figures |= {name.replace("water_l", "grid_l"): figure for name, figure in grid.items()}
+    return figures | {
+        name: catalogue.defaults.figures[name]
+        for name in ("utilisation_ratio", "load_independent_ratio")
+    }
+
+
+def _idle(
+    figures: Mapping[str, Figure],
+    catalogue: Catalogue,
+    point: Point,
+    accelerator: Accelerator | None,
+) -> dict[str, Figure]:
+    if "idle_w" in figures:
+        return {}
+    if point.idle_w is not None:
+        return {"idle_w": point.figure(point.idle_w)}
+    assumed = catalogue.defaults.figures["idle_w"]
+    if figures["utilisation_ratio"].value == 1:
+        return {"idle_w": _derived(0.0, "never idle at a utilisation of 1")}
+    if accelerator is None or assumed.value >= point.device_w:
+        raise ConfigError(
+            f"{point.label} has no idle power, and {assumed.value:g} W is no guess for it",
+            remedy="give --idle-w, or --utilisation 1",
+        )
+    return {"idle_w": assumed}
+
+
+def _rate(
+    figures: dict[str, Figure],
+    catalogue: Catalogue,
+    accelerator: Accelerator | None,
+    site: Place,
+    choice: Choice,
+) -> Price | None:
+    price = None
+    currency = choice.price_currency
+    if "rate_usd_per_hour" not in figures:
+        if accelerator is None:
+            return None
+        price = catalogue.price(accelerator.key, choice.price_basis)
+        if price is None:
+            return None
+        currency = price.currency
+        history = [
+            one.per_hour.value
+            for one in catalogue.prices
+            if (one.accelerator, one.basis, one.currency)
+            == (price.accelerator, price.basis, price.currency)
+            and one.buyer == price.buyer
+        ]
+        figures["rate_usd_per_hour"] = replace(price.per_hour, low=min(history), high=max(history))
+    if currency != site.currency:
+        raise ConfigError(
+            f"the price is in {currency}, the site {site.key} in {site.currency}",
+            remedy="give both in one currency; nothing is converted",
+        )
+    return price
+
+
+def _all_in(catalogue: Catalogue, accelerator: Accelerator, choice: Choice) -> dict[str, Figure]:
+    basis = catalogue.power_basis(choice.power_basis)
+    if basis.includes_facility:
+        raise ConfigError(
+            f"power basis {basis.key} is {basis.meaning}; the split needs IT power",
+            remedy=f"choose {IT_BASIS}, or give --all-in-kw",
+        )
+    kw = basis.kw.get(accelerator.key)
+    if kw is None:
+        return {}
+    watts = kw.value * 1e3
+    return {"all_in_w": replace(kw, value=watts, low=watts, high=watts)}
+
+
+def _host(
+    figures: dict[str, Figure],
+    catalogue: Catalogue,
+    point: Point,
+    accelerator: Accelerator | None,
+) -> str:
+    """Add `other_active_w` by the best method there is; say which."""
+    if "other_active_w" in figures:
+        return "given"
+    if point.boundary in WHOLE_BOUNDARIES:
+        figures["other_active_w"] = _derived(0.0, "the meter sees the whole machine")
+        return "inside the metered boundary"
+    if point.boundary not in ACCELERATOR_BOUNDARIES:
+        return "left out"
+    if point.wall_w is not None:
+        other = cost.other_from_wall_w(point.wall_w, point.device_w)
+        figures["other_active_w"] = _derived(other, "wall meter less the devices")
+        return "measured at the wall"
+    if point.parts_w is not None:
+        figures["other_active_w"] = _derived(
+            _from_parts(figures, point, point.parts_w), "RAPL and fans over the supply's efficiency"
+        )
+        return "RAPL and fans"
+    tdp_w = None if accelerator is None else accelerator.value("tdp_w")
+    if tdp_w is None or "all_in_w" not in figures:
+        return "left out"
+    drawn = catalogue.defaults.figures["nameplate_drawn_ratio"]
+    nameplate_w = cost.other_from_nameplate_w(figures["all_in_w"].value, tdp_w)
+    figures["other_active_w"] = Figure(
+        value=nameplate_w * drawn.value,
+        low=nameplate_w * drawn.low,
+        high=nameplate_w * drawn.high,
+        source=drawn.source,
+        note=f"all-in power less TDP; {drawn.note}",
+    )
+    return "nameplate: an upper estimate"
+
+
+def _from_parts(figures: Mapping[str, Figure], point: Point, parts_w: float) -> float:
+    efficiency = figures["psu_efficiency_ratio"].value
+    fans_w = point.fans_w
+    if fans_w is None:
+        # Fans are a share of IT power, which they are part of: solved for IT power.
+        fan_ratio = figures["fan_ratio"].value
+        fans_w = fan_ratio * (point.device_w + parts_w) / (efficiency - fan_ratio)
+    return cost.other_from_parts_w(parts_w, fans_w, point.device_w, psu_efficiency_ratio=efficiency)
+
+
+def _derived(value: float, note: str) -> Figure:
+    return Figure(value=value, source=DERIVED, low=value, high=value, note=note)
