@@ -93,7 +93,12 @@ def summarise(values: npt.NDArray[np.float64], unit: str) -> dict[str, MetricVal
         low, high = mean - float(half), mean + float(half)
     found = {
         "mean": MetricValue(
-            value=mean, low=low, high=high, unit=unit, n=n, interval=_MEAN_INTERVAL if low else None
+            value=mean,
+            low=low,
+            high=high,
+            unit=unit,
+            n=n,
+            interval=None if low is None else _MEAN_INTERVAL,
         )
     }
     for percent in PERCENTILES:

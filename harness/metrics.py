@@ -63,7 +63,7 @@ CARDS: Final = (
         key="{boundary}_j_per_total_token",
         unit="J/token",
         better="lower",
-        title="energy per token, input and output",
+        title="energy per token, in and out",
         formula="energy of the boundary in the window / (output tokens that arrived + input tokens "
         "whose processing ended in the window, cached ones included)",
     ),
@@ -79,14 +79,14 @@ CARDS: Final = (
         key="{boundary}_average_w",
         unit="W",
         better=None,
-        title="average power in the window",
+        title="average power",
         formula="energy in the window / the window's length",
     ),
     Card(
         key="{boundary}_loaded_idle_w",
         unit="W",
         better="lower",
-        title="power of the loaded, idle engine",
+        title="power, engine loaded and idle",
         formula="average power while the engine is up and no request is in flight; reported "
         "beside the other numbers, never subtracted from them",
     ),
@@ -94,7 +94,7 @@ CARDS: Final = (
         key="{boundary}_output_tok_per_s_per_mw_consumed",
         unit="tok/s/MW",
         better="higher",
-        title="throughput per consumed megawatt",
+        title="throughput per consumed MW",
         formula="1e6 / (J per output token): from joules of the boundary alone; to be read "
         "together with interactivity",
     ),
@@ -102,7 +102,7 @@ CARDS: Final = (
         key="output_tok_per_s_per_mw_provisioned",
         unit="tok/s/MW",
         better="higher",
-        title="throughput per provisioned megawatt",
+        title="throughput per provisioned MW",
         formula="output throughput / (cost.provisioned_w * cost.pue) * 1e6: from the power that "
         "was reserved, not drawn; to be read together with interactivity",
     ),
@@ -110,7 +110,7 @@ CARDS: Final = (
         key="{boundary}_energy_usd_per_mtok_output",
         unit="USD/Mtok",
         better="lower",
-        title="price of the energy of a million output tokens",
+        title="energy price of 1M output tokens",
         formula="J per output token * 1e6 / 3.6e6 * cost.usd_per_kwh * cost.pue; energy alone: no "
         "hardware, no rent",
     ),
@@ -125,7 +125,7 @@ CARDS: Final = (
         key="total_throughput_tok_per_s",
         unit="tok/s",
         better="higher",
-        title="throughput, input and output",
+        title="throughput, in and out",
         formula="(output tokens that arrived + input tokens whose processing ended in the window) "
         "/ its length",
     ),

@@ -178,8 +178,10 @@ class _Run:
     def _new_folder(self) -> store.RunWriter:
         config = self._config
         run_id = store.new_run_id(config.name)
+        # The engine as it was asked for, so that the same request reads the same on every
+        # machine; what became of it (threads, file, port) is in the provenance.
         described = dataclasses.replace(
-            config, engine_kind=self._selection.engine_kind, engine=self._engine
+            config, engine_kind=self._selection.engine_kind, engine=self._selection.engine
         ).as_json()
         described["power"]["sources"] = list(self._selection.sources)
         manifest = {

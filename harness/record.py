@@ -53,8 +53,8 @@ class MetricValue:
     """
 
     value: float
-    low: float | None
-    high: float | None
+    low: float | None = None
+    high: float | None = None
     unit: str
     n: int
     interval: str | None = None

@@ -71,10 +71,7 @@ def row(record: RunRecord, key: str) -> Row:
     card = card_of(key)
     statistic = key.rpartition(".")[2] if card.distribution else ""
     boundary = boundary_of(key)
-    about = []
-    if boundary:
-        about.append(boundary.replace("_", " "))
-        about.append(kind_of(record, boundary))
+    about = [boundary.replace("_", " "), kind_of(record, boundary)] if boundary else []
     title = f"{card.title} {statistic}".strip()
     return Row(
         title=f"{title} ({', '.join(about)})" if about else title,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final, Literal
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from harness import report
 from harness.record import RunRecord
 
-_COLOURS = {"invalid": "red", "warning": "yellow", "info": "dim"}
+_WIDE: Final = 120
+_COLOURS: Final = {"invalid": "red", "warning": "yellow", "info": "dim"}
 
 
 def print_record(record: RunRecord, folder: Path, *, to_stderr: bool = False) -> None:
@@ -23,6 +26,8 @@ def print_record(record: RunRecord, folder: Path, *, to_stderr: bool = False) ->
         to_stderr: because stdout carries JSON.
     """
     console = Console(stderr=to_stderr, highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = _WIDE
     tokens = record.tokens
     engine = record.provenance["engine"]
     console.print(
@@ -30,20 +35,23 @@ def print_record(record: RunRecord, folder: Path, *, to_stderr: bool = False) ->
         f"{record.status}, {tokens['requests']} requests, "
         f"{'no' if tokens['usage'] is None else tokens['usage']} output tokens"
     )
-    table = Table(show_edge=False, pad_edge=False, box=None, header_style="bold")
-    table.add_column("metric", no_wrap=True)
-    table.add_column("value", justify="right", no_wrap=True)
-    table.add_column("interval", no_wrap=True, style="dim")
-    for row in report.summary(record):
-        table.add_row(row.title, row.value, row.interval)
+    table = Table(show_edge=False, pad_edge=False, box=None, show_header=False)
+    rows = report.summary(record)
+    # The interval is the first to go on a narrow terminal; it is in the report in any case.
+    wide = console.width >= _WIDE or not console.is_terminal
+    for row in rows:
+        cells = [row.title, row.value, row.interval] if wide else [row.title, row.value]
+        table.add_row(*cells)
+    justified: tuple[Literal["left", "right"], ...] = ("left", "right", "left")
+    for column, justify in zip(table.columns, justified, strict=False):
+        column.justify, column.no_wrap = justify, True
     console.print(table)
     console.print(report.power_sentence(record), style=_power_style(record))
     for severity in ("invalid", "warning", "info"):
         for finding in record.findings:
             if finding.severity == severity:
                 console.print(
-                    f"[{_COLOURS[severity]}]{severity}[/] {finding.code}: {finding.message}",
-                    markup=True,
+                    f"[{_COLOURS[severity]}]{severity}[/] {finding.code}: {escape(finding.message)}"
                 )
     console.print(f"report: {folder / 'report.md'}")
 

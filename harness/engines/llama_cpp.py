@@ -132,7 +132,7 @@ def _serve(engine: LlamaCpp) -> None:
 
     params = xllamacpp.CommonParams()
     params.model.path = engine.model
-    params.hostnames = [engine.host] if hasattr(params, "hostnames") else None
+    params.hostnames = [engine.host]
     params.port = engine.port
     params.n_ctx = engine.context_tokens * engine.slots
     params.n_parallel = engine.slots

@@ -1,0 +1,118 @@
+"""The metrics that hold no joules: throughput, latencies, lengths, and the counts of tokens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from .latency import chunk_gaps_s, request_latencies, summarise
+from .metrics import card_of
+from .record import Finding, MetricValue
+from .timeline import EventKind, Window
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .store import RawRun
+    from .tokens import TokenTimes
+
+_OPEN_LOOP_ONLY: Final = ("ttft_from_due_s", "e2e_from_due_s")
+
+
+def throughput(
+    window: Window, requests: pd.DataFrame, tokens: TokenTimes
+) -> dict[str, MetricValue]:
+    """Tokens and requests a second, of one window; a rate of nothing is absent, not 0."""
+    good = requests[requests["error_kind"].isna()]
+    ended = good["t_end_ns"]
+    count = int(((ended >= window.start_ns) & (ended < window.end_ns)).sum())
+    output, both = tokens.output_in(window), tokens.output_in(window) + tokens.input_in(window)
+    rates = {
+        "output_throughput_tok_per_s": (output, round(output)),
+        "total_throughput_tok_per_s": (both, round(both)),
+        "request_throughput_rps": (count, count),
+    }
+    return {
+        key: MetricValue(value=amount / window.duration_s, unit=card_of(key).unit, n=n)
+        for key, (amount, n) in rates.items()
+        if amount > 0
+    }
+
+
+def latencies(
+    window: Window, requests: pd.DataFrame, events: npt.NDArray[Any], pattern: str
+) -> dict[str, MetricValue]:
+    """Of requests sent inside the window; which end after it, under nearly the same load."""
+    sent = requests["t_sent_ns"]
+    inside = requests[((sent >= window.start_ns) & (sent < window.end_ns)).fillna(value=False)]
+    own_events = events[np.isin(events["request"], inside["request"].to_numpy(np.int64))]
+    good = inside[inside["error_kind"].isna()]
+    families = request_latencies(inside) | {"itl_s": chunk_gaps_s(own_events)}
+    for name in ("isl_tokens", "osl_tokens"):
+        families[name] = good[name].dropna().to_numpy(np.float64)
+    if pattern in {"concurrency", "max"}:
+        for name in _OPEN_LOOP_ONLY:
+            families.pop(name)
+    return {
+        f"{family}.{statistic}": value
+        for family, values in families.items()
+        for statistic, value in summarise(values, card_of(f"{family}.mean").unit).items()
+    }
+
+
+def token_counts(
+    raw: RawRun, requests: pd.DataFrame, events: npt.NDArray[Any]
+) -> tuple[dict[str, Any], list[Finding]]:
+    """Output tokens of the measured phase three ways, and a finding where they differ."""
+    usage = requests["osl_tokens"].dropna()
+    stream = requests["stream_tokens"].dropna()
+    readings = {mark["when"]: mark for mark in raw.marks if mark["mark"] == "token_counters"}
+    counted = None
+    if {"before", "after"} <= readings.keys():
+        counted = readings["after"]["generated"] - readings["before"]["generated"]
+    counts = {
+        "usage": int(usage.sum()) if len(usage) else None,
+        "stream": int(stream.sum()) if len(stream) else None,
+        "server_counter": int(counted) if counted is not None else None,
+        "chunks": int((events["kind"] == EventKind.CHUNK).sum()),
+        "requests": len(requests),
+        "requests_failed": int(requests["error_kind"].notna().sum()),
+    }
+    ways = {key: counts[key] for key in ("usage", "stream", "server_counter")}
+    known = {key: value for key, value in ways.items() if value is not None}
+    if len(set(known.values())) <= 1:
+        return counts, []
+    listed = ", ".join(f"{key} {value}" for key, value in known.items())
+    message = f"output tokens of the measured phase differ by how they are counted: {listed}"
+    return counts, [Finding(code="tokens_disagree", severity="warning", message=message)]
+
+
+def request_findings(requests: pd.DataFrame) -> list[Finding]:
+    """What requests that failed, or were answered at another length, mean for the numbers."""
+    found = []
+    failed = requests[requests["error_kind"].notna()]
+    if len(failed):
+        kinds = failed["error_kind"].value_counts()
+        listed = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        found.append(
+            Finding(
+                code="requests_failed",
+                severity="warning",
+                message=f"{len(failed)} of {len(requests)} requests failed: {listed}; they are "
+                "left out of the latencies",
+            )
+        )
+    good = requests[requests["error_kind"].isna()]
+    other = good[good["osl_tokens"].notna() & (good["osl_tokens"] != good["max_osl_tokens"])]
+    if len(other):
+        found.append(
+            Finding(
+                code="osl_differs",
+                severity="warning",
+                message=f"{len(other)} of {len(good)} answers are not as long as asked: the work "
+                "done differs from the workload's description",
+            )
+        )
+    return found
