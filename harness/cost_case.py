@@ -41,8 +41,9 @@ class Choice:
         grid: key, for water and carbon.
         price_basis: `owned`, `rental`, `on-demand`.
         power_basis: which set of all-in powers; must be of IT power.
-        given: inputs of the model given outright, by name; these win.
+        given: inputs of the model with figures of the user's own, by name; these win.
         price_currency: of a given `rate_usd_per_hour`.
+        price_includes_power: whether that rate pays for power and facility already.
     """
 
     accelerator: str | None = None
@@ -51,8 +52,9 @@ class Choice:
     grid: str = "usa"
     price_basis: str = "owned"
     power_basis: str = IT_BASIS
-    given: Mapping[str, float] = field(default_factory=dict)
+    given: Mapping[str, Figure] = field(default_factory=dict)
     price_currency: str = "USD"
+    price_includes_power: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +66,7 @@ class Case:
         point: what was measured.
         accelerator: None if the point is of no accelerator in the catalogue.
         site: where it stands.
+        price: of an accelerator-hour; None if it was given or is not known.
         host_method: how the power beside the accelerator is known.
         inputs: of the model.
         figures: input to where it comes from.
@@ -74,6 +77,7 @@ class Case:
     point: Point
     accelerator: Accelerator | None
     site: Place
+    price: Price | None
     host_method: str
     inputs: CostInputs
     figures: Mapping[str, Figure]
@@ -100,7 +104,7 @@ def build(catalogue: Catalogue, point: Point, choice: Choice) -> Case:
     accelerator = None if key is None else catalogue.accelerator(key)
     site = catalogue.sites[known(choice.site, catalogue.sites, "site")]
     figures = _site_figures(catalogue, site, choice)
-    figures |= {name: given(value) for name, value in choice.given.items()}
+    figures |= choice.given
     figures["tok_per_s"] = point.figure(point.tok_per_s)
     figures["device_w"] = point.figure(point.device_w, point.device_w_low, point.device_w_high)
     figures |= _idle(figures, catalogue, point, accelerator)
@@ -111,12 +115,17 @@ def build(catalogue: Catalogue, point: Point, choice: Choice) -> Case:
     names = CostInputs.__dataclass_fields__
     inputs = CostInputs(
         **{name: figures[name].value if name in figures else None for name in names}  # type: ignore[arg-type]
-        | {"rate_includes_power": price is None or price.includes_power}
+        | {
+            "rate_includes_power": choice.price_includes_power
+            if price is None
+            else price.includes_power
+        }
     )
     return Case(
         point=point,
         accelerator=accelerator,
         site=site,
+        price=price,
         host_method=host_method,
         inputs=inputs,
         figures=figures,
@@ -129,9 +138,29 @@ def build(catalogue: Catalogue, point: Point, choice: Choice) -> Case:
     )
 
 
-def change(case: Case, **values: float) -> Split:
-    """The split with some inputs replaced: the answer to a "what if"."""
-    return split(replace(case.inputs, **values))  # type: ignore[arg-type]  # all are floats
+def owner_view(case: Case) -> tuple[CostInputs, Mapping[str, Range]]:
+    """
+    The same cost with the server priced apart, so that dearer power makes the total dearer.
+
+    A market rate of owning holds power and facility; taken as fixed, it would hide what they do.
+    A renter's rate is fixed indeed: for rental and on-demand nothing changes.
+
+    Returns:
+        Inputs and ranges for `intervals`, `tornado` and "what if"; the central split is the same.
+    """
+    server, rate = case.result.server_usd_per_mtok, case.inputs.rate_usd_per_hour
+    apart = case.price is not None and case.price.basis == "owned"
+    if not apart or server is None or rate is None or server < 0:
+        return case.inputs, case.ranges
+    per_hour = server * case.inputs.tok_per_s * case.inputs.utilisation_ratio * 3600 / 1e6
+    ranges = dict(case.ranges)
+    if "rate_usd_per_hour" in ranges:
+        span = ranges["rate_usd_per_hour"]
+        ranges["rate_usd_per_hour"] = Range(
+            low=max(per_hour + span.low - rate, 0.0), high=per_hour + span.high - rate
+        )
+    inputs = replace(case.inputs, rate_usd_per_hour=per_hour, rate_includes_power=False)
+    return inputs, ranges
 
 
 def given(value: float) -> Figure:
@@ -227,11 +256,20 @@ def _host(
     """Add `other_active_w` by the best method there is; say which."""
     if "other_active_w" in figures:
         return "given"
+    if point.boundary not in ACCELERATOR_BOUNDARIES | WHOLE_BOUNDARIES:
+        return "left out"
+    return _host_of_accelerator(figures, catalogue, point, accelerator)
+
+
+def _host_of_accelerator(
+    figures: dict[str, Figure],
+    catalogue: Catalogue,
+    point: Point,
+    accelerator: Accelerator | None,
+) -> str:
     if point.boundary in WHOLE_BOUNDARIES:
         figures["other_active_w"] = _derived(0.0, "the meter sees the whole machine")
         return "inside the metered boundary"
-    if point.boundary not in ACCELERATOR_BOUNDARIES:
-        return "left out"
     if point.wall_w is not None:
         other = cost.other_from_wall_w(point.wall_w, point.device_w)
         figures["other_active_w"] = _derived(other, "wall meter less the devices")
