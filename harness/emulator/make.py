@@ -1,4 +1,4 @@
-"""Makes worlds: the sensors of a board, phases drawn from a seed, properties changed on all GPUs."""
+"""Makes worlds: the sensors of a board, phases drawn from a seed, what all GPUs share."""
 
 from __future__ import annotations
 
