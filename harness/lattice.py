@@ -1,134 +1,220 @@
-"""Finds the instants at which a device's cumulative energy is known: its counter's ticks."""
+"""Places a counter's ticks in time: a regular lattice through the brackets that polling saw."""
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from .timeline import ReadStatus
-
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy.typing as npt
 
-    from .timeline import PowerTrace
+_Points = list[tuple[float, float]]
 
-_REPEATS_OF_A_TICKING_COUNTER: Final = 0.1
+MIN_TICKS: Final = 4
+"""Fewer say nothing about a period."""
+_JITTERS_NS: Final = {1e5: 1.0, 3e5: 0.1, 1e6: 0.03, 3e6: 0.01, 1e7: 0.003}
 """
-Share of readings equal to the one before them above which the counter is seen to
-tick; below it, it moves as fast as it is read, and each reading is up to date.
+By how much single ticks may be off the lattice, and how likely that is before anything
+was seen. A timer is regular or it is not: the brackets tell, where there are enough.
 """
+_JITTER_LIMIT_RATIO: Final = 0.25
+"""Ticks that are off a lattice by more than this share of its period are on none."""
 
 
 @dataclass(frozen=True, slots=True)
-class Knots:
+class Lattice:
     """
-    Instants at which the energy since the first of them is known.
+    Draws of regular lattices that the brackets allow: tick n at x + (y - x) * n / n_last.
 
     Args:
-        t_ns: shape (n,), float64, strictly increasing; the best guess of each instant.
-        slack_ns: shape (n,), float64; the true instant is no further away than this.
-        energy_j: shape (n,), float64, never decreasing; joules since knot 0.
-        ticks: the counter moves by steps that are seen; False: each reading is a knot.
-        fault: why the knots end before the trace does; None: they do not.
-        t_alive_ns: the last instant at which the counter was read without a fault.
+        base_ns: the instant from which x and y count.
+        number: shape (n,), int64: which tick of the lattice each knot is, from 0.
+        x_ns: shape (draws,): tick 0.
+        y_ns: shape (draws,): the last tick.
+        jitter_ns: shape (draws,): each tick may be off the lattice by this much.
     """
 
-    t_ns: npt.NDArray[np.float64]
-    slack_ns: npt.NDArray[np.float64]
-    energy_j: npt.NDArray[np.float64]
-    ticks: bool
-    fault: str | None
-    t_alive_ns: float
+    base_ns: float
+    number: npt.NDArray[np.int64]
+    x_ns: npt.NDArray[np.float64]
+    y_ns: npt.NDArray[np.float64]
+    jitter_ns: npt.NDArray[np.float64]
+
+    @property
+    def period_s(self) -> float:
+        """The period, at the middle of what is allowed."""
+        return float(np.mean(self.y_ns - self.x_ns) / self.number[-1]) / 1e9
+
+    def draw_ns(
+        self, random: np.random.Generator, knots: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float64]:
+        """
+        Instants of some ticks, drawn from all that the brackets allow.
+
+        Args:
+            random: where the draws come from.
+            knots: shape (k,): indices of the knots wanted.
+
+        Returns:
+            Shape (draws, k), nanoseconds; a row is of one lattice, so that what the
+            ticks have in common (the phase) is in all of them.
+        """
+        share = self.number[knots] / self.number[-1]
+        ticks = self.x_ns[:, None] + (self.y_ns - self.x_ns)[:, None] * share
+        shift = random.uniform(-1.0, 1.0, size=ticks.shape) * self.jitter_ns[:, None]
+        drawn: npt.NDArray[np.float64] = self.base_ns + ticks + shift
+        return drawn
 
 
-def stretches(trace: PowerTrace, *, stall_s: float = 1.0) -> list[Knots]:
+def fit(
+    low_ns: npt.NDArray[np.float64],
+    high_ns: npt.NDArray[np.float64],
+    random: np.random.Generator,
+    draws: int,
+) -> Lattice | None:
     """
-    Cut an energy counter's readings where it cannot be trusted, and find the knots of each part.
+    Draw regular lattices that pass through all brackets.
 
-    A part ends where the counter goes back (reset), where the device stops
-    answering (lost) and where the counter stands still (stall). A decrease of a
-    counter that is known to wrap, by what a wrap gives, is no fault.
+    A tick with jitter j is uniform within j of its lattice; that it fell into its
+    bracket has the probability of their overlap. The product over the ticks weighs
+    the lattices, and their sum the jitters: with wide brackets a large jitter stays
+    possible, with many narrow ones that all fit it does not.
 
     Args:
-        trace: an energy channel.
-        stall_s: standing still for longer than this is a fault; no device draws nothing.
+        low_ns: shape (n,): start of each tick's bracket.
+        high_ns: shape (n,): its end.
+        random: where the draws come from.
+        draws: how many lattices.
 
     Returns:
-        Parts with at least two knots, in order of time.
+        None if there are too few ticks, or if they are on no lattice.
     """
-    ok = trace.status == ReadStatus.OK
-    if np.count_nonzero(ok) < 2:  # noqa: PLR2004
-        return []
-    before_ns, after_ns = trace.t_before_ns[ok], trace.t_after_ns[ok]
-    value = trace.value[ok]
-    steps = np.diff(value)
-    if trace.channel.wraps_at is not None:
-        # A counter just reset is near 0, but so is one just wrapped: only a step that
-        # is small against the range can be a wrap.
-        wrapped = (steps < 0) & (steps + trace.channel.wraps_at < trace.channel.wraps_at / 2)
-        steps = np.where(wrapped, steps + trace.channel.wraps_at, steps)
-    # A faulty reading between two good ones is a cut, too.
-    index = np.flatnonzero(ok)
-    lost = np.diff(index) > 1
-    stalls = _stalls(before_ns, steps, stall_s)
-    parts: list[Knots] = []
-    begin = 0
-    for cut in [*np.flatnonzero((steps < 0) | lost | stalls), len(value) - 1]:
-        fault = None
-        if cut < len(steps):
-            fault = "reset" if steps[cut] < 0 else "lost" if lost[cut] else "stall"
-        elif index[-1] < len(ok) - 1:
-            fault = "lost"
-        if cut > begin:
-            part = slice(begin, cut + 1)
-            energy_j = np.concatenate(([0.0], np.cumsum(steps[begin:cut])))
-            knots = _knots(before_ns[part], after_ns[part], energy_j, fault)
-            if len(knots.t_ns) > 1:
-                parts.append(knots)
-        begin = cut + 1
-    return parts
+    if len(low_ns) < MIN_TICKS:
+        return None
+    base_ns = float(low_ns[0])
+    low, high = low_ns - base_ns, high_ns - base_ns
+    for number in _numberings((low + high) / 2):
+        limit_ns = min(max(_JITTERS_NS), _JITTER_LIMIT_RATIO * float(high[-1]) / int(number[-1]))
+        # Without an area at the largest jitter there is none at the others.
+        if len(_polygon(low - limit_ns, high + limit_ns, number)) > 2:  # noqa: PLR2004
+            found = _weigh(low, high, number, random, draws=draws, limit_ns=limit_ns)
+            if found is not None:
+                x_ns, y_ns, jitter_ns = found
+                return Lattice(base_ns, number, x_ns, y_ns, jitter_ns)
+    return None
 
 
-def _stalls(
-    before_ns: npt.NDArray[np.int64], steps: npt.NDArray[np.float64], stall_s: float
-) -> npt.NDArray[np.bool_]:
-    """True for each step that lies within a stretch of standing still that is too long."""
-    still = np.zeros(len(steps), dtype=np.bool_)
-    moves = np.flatnonzero(steps != 0)
-    edges = [0, *(moves + 1), len(steps)]
-    for first, last in itertools.pairwise(edges):
-        until = min(last, len(before_ns) - 1)
-        if before_ns[until] - before_ns[first] > stall_s * 1e9:
-            still[first:until] = True
-    return still
+def _weigh(
+    low: npt.NDArray[np.float64],
+    high: npt.NDArray[np.float64],
+    number: npt.NDArray[np.int64],
+    random: np.random.Generator,
+    *,
+    draws: int,
+    limit_ns: float,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
+    """Draws of x, y and jitter by their probability given the brackets."""
+    points: list[npt.NDArray[np.float64]] = []
+    weights: list[npt.NDArray[np.float64]] = []
+    jitters: list[npt.NDArray[np.float64]] = []
+    share = number / number[-1]
+    for jitter_ns, likely in _JITTERS_NS.items():
+        corners = _polygon(low - jitter_ns, high + jitter_ns, number)
+        if jitter_ns > limit_ns or len(corners) <= 2:  # noqa: PLR2004
+            continue
+        drawn, area = _draw(np.array(corners), random, 2 * draws)
+        ticks = drawn[:, :1] + (drawn[:, 1:] - drawn[:, :1]) * share
+        overlap = np.minimum(ticks + jitter_ns, high) - np.maximum(ticks - jitter_ns, low)
+        chance = np.clip(overlap / (2 * jitter_ns), 1e-9, 1.0)
+        points.append(drawn)
+        weights.append(np.log(chance).sum(axis=1) + np.log(area * likely))
+        jitters.append(np.full(len(drawn), jitter_ns))
+    if not points:
+        return None
+    together = np.concatenate(weights)
+    chances = np.exp(together - together.max())
+    chosen = random.choice(len(chances), size=draws, p=chances / chances.sum())
+    x_ns, y_ns = np.concatenate(points)[chosen].T
+    return x_ns, y_ns, np.concatenate(jitters)[chosen]
 
 
-def _knots(
-    before_ns: npt.NDArray[np.int64],
-    after_ns: npt.NDArray[np.int64],
-    energy_j: npt.NDArray[np.float64],
-    fault: str | None,
-) -> Knots:
-    moved = np.flatnonzero(np.diff(energy_j) > 0) + 1
-    ticks = len(moved) < (1 - _REPEATS_OF_A_TICKING_COUNTER) * (len(energy_j) - 1)
-    if ticks:
-        # The tick fell between the call that last gave the old value and the one
-        # that first gave the new one.
-        low_ns, high_ns = before_ns[moved - 1], after_ns[moved]
-        energy_j = energy_j[moved]
-    else:
-        low_ns, high_ns = before_ns, after_ns
-    # Two readings close together may bracket two ticks with overlapping brackets.
-    t_ns = np.maximum.accumulate((low_ns + high_ns) / 2)
-    keep = np.concatenate(([True], np.diff(t_ns) > 0)) if len(t_ns) else np.empty(0, dtype=bool)
-    return Knots(
-        t_ns=t_ns[keep],
-        slack_ns=((high_ns - low_ns) / 2)[keep],
-        energy_j=energy_j[keep],
-        ticks=ticks,
-        fault=fault,
-        t_alive_ns=float(after_ns[-1]),
-    )
+def _draw(
+    corners: npt.NDArray[np.float64], random: np.random.Generator, count: int
+) -> tuple[npt.NDArray[np.float64], float]:
+    """Draw points uniformly from a convex polygon, and give its area."""
+    first, second, third = corners[0], corners[1:-1], corners[2:]
+    # A convex polygon is a fan of triangles; draw one by area, then a point in it.
+    a, b = second - first, third - first
+    areas = np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]) / 2 + 1e-9
+    chosen = random.choice(len(areas), size=count, p=areas / areas.sum())
+    u, v = random.random((2, count))
+    u, v = np.where(u + v > 1, 1 - u, u), np.where(u + v > 1, 1 - v, v)
+    points: npt.NDArray[np.float64] = first + u[:, None] * a[chosen] + v[:, None] * b[chosen]
+    return points, float(areas.sum())
+
+
+def _numberings(middle: npt.NDArray[np.float64]) -> Iterator[npt.NDArray[np.int64]]:
+    """
+    Number the ticks, from none left out to every second one.
+
+    A reading now and then comes too late to see each tick by itself. How many were
+    left out is not known beforehand; the wrong numbers fit no lattice.
+    """
+    seen = len(middle) - 1
+    yield np.arange(seen + 1)
+    for missed in range(1, seen + 1):
+        period = (middle[-1] - middle[0]) / (seen + missed)
+        steps = middle / period
+        # The phase at which most middles are near a whole number.
+        phase = np.angle(np.exp(2j * np.pi * steps).mean()) / (2 * np.pi)
+        number = np.rint(steps - phase).astype(np.int64)
+        number -= number[0]
+        if np.all(np.diff(number) > 0) and number[-1] == seen + missed:
+            yield number
+
+
+def _polygon(
+    low: npt.NDArray[np.float64], high: npt.NDArray[np.float64], number: npt.NDArray[np.int64]
+) -> _Points:
+    """Corners of {(x, y): low <= x + (y - x) * number / last <= high}, empty if there are none."""
+    first, last = (float(low[0]), float(high[0])), (float(low[-1]), float(high[-1]))
+    corners: _Points = [
+        (first[0], last[0]),
+        (first[1], last[0]),
+        (first[1], last[1]),
+        (first[0], last[1]),
+    ]
+    share = number / number[-1]
+    # Narrow brackets first: they cut most, and the wide ones then cut nothing.
+    for k in np.argsort(high - low):
+        b = float(share[k])
+        corners = _clip(corners, 1 - b, b, float(high[k]))
+        corners = _clip(corners, b - 1, -b, -float(low[k]))
+        if not corners:
+            break
+    return corners
+
+
+def _clip(corners: _Points, a: float, b: float, limit: float) -> _Points:
+    """The part of a convex polygon where a * x + b * y <= limit."""
+    over = [a * x + b * y - limit for x, y in corners]
+    if max(over, default=0.0) <= 0:
+        return corners
+    kept: _Points = []
+    for k, point in enumerate(corners):
+        previous = corners[k - 1]
+        if (over[k] <= 0) != (over[k - 1] <= 0):
+            part = over[k - 1] / (over[k - 1] - over[k])
+            kept.append(
+                (
+                    previous[0] + part * (point[0] - previous[0]),
+                    previous[1] + part * (point[1] - previous[1]),
+                )
+            )
+        if over[k] <= 0:
+            kept.append(point)
+    return kept

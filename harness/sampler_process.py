@@ -102,9 +102,11 @@ class _Burst:
     calls: list[_Call]
     until_ns: int
     due_ns: int
+    whole: bool = False
+    """Go on after the first tick, to learn how far ticks are apart."""
 
     def run(self, journal: JournalWriter) -> None:
-        self.calls = [call for call in self.calls if not call.read(journal)]
+        self.calls = [call for call in self.calls if not call.read(journal) or self.whole]
         self.due_ns = max(self.due_ns + BURST_STEP_NS, time.perf_counter_ns())
         if self.due_ns > self.until_ns:
             self.calls = []
@@ -140,14 +142,16 @@ class _Loop:
                 self.grids.append(
                     _Grid(chosen, round(period_s * 1e9), dithered=counts, origin_ns=now_ns)
                 )
-        self.mark(now_ns)
+        self.mark(now_ns, whole=True)
 
-    def mark(self, t_ns: int) -> None:
+    def mark(self, t_ns: int, *, whole: bool = False) -> None:
         """Begin a burst for an edge announced at *t_ns*."""
         counters = [call for call in self.calls if call.counts]
         now_ns = time.perf_counter_ns()
         if counters:
-            self.burst = _Burst(counters, until_ns=t_ns + BURST_LIMIT_NS, due_ns=now_ns)
+            self.burst = _Burst(
+                counters, until_ns=t_ns + BURST_LIMIT_NS, due_ns=now_ns, whole=whole
+            )
 
     def run(self) -> None:
         """Read on time until told to stop, or until nobody is left to tell us."""

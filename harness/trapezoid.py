@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from .timeline import PowerTrace, Window
+
+AVERAGE_DELAY_NS: Final = 0.5e9
+"""NVML's average power is a mean over the last second (on GA100 and older it is not offered)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +44,8 @@ def integrate_power_j(
     Energy drawn on one power channel inside *window*, in joules.
 
     Trapezoids between readings, each placed at the middle of its call; a `mean`
-    channel's reading holds back to the reading before it. Both edges are
+    channel's reading holds back to the reading before it, and an `average` channel's
+    reading stands for the middle of the second it averages. Both edges are
     interpolated, so the result does not depend on where the readings fall.
 
     Args:
@@ -57,6 +61,8 @@ def integrate_power_j(
     """
     ok = trace.status == ReadStatus.OK
     t_ns = (trace.t_before_ns[ok] + trace.t_after_ns[ok]) / 2
+    if trace.channel.sense == "average":
+        t_ns -= AVERAGE_DELAY_NS
     power_w = trace.value[ok]
     gap_ns = max_gap_s * 1e9
     if not len(t_ns) or t_ns[0] > window.start_ns + gap_ns or t_ns[-1] < window.end_ns - gap_ns:

@@ -1,0 +1,184 @@
+"""Moves a window's edges to counter ticks, and says what energy at an edge can be."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from . import lattice
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from .counter import Knots
+
+DRAWS: Final = 600
+"""Draws of everything unknown; the quantiles of 600 are steady to a few percent of the width."""
+JOINT_LIMIT_NS: Final = 40e9
+"""Longer windows get a lattice of their own at each edge: no crystal is steady for ever."""
+REACH_NS: Final = 12e9
+"""How far around an edge ticks are used for the lattice."""
+_NEIGHBOURS: Final = 3
+UNSEEN_RATIO: Final = 0.85
+"""
+Within one tick the power can be another than its mean by this share without any
+reading showing it: a load in step with the ticks looks constant.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """
+    The knots around one edge, with draws of when each was.
+
+    Args:
+        index: shape (k,): which knots.
+        draws_ns: shape (DRAWS, k).
+        energy_j: shape (k,).
+    """
+
+    index: npt.NDArray[np.int64]
+    draws_ns: npt.NDArray[np.float64]
+    energy_j: npt.NDArray[np.float64]
+
+    @property
+    def middle_ns(self) -> npt.NDArray[np.float64]:
+        """The best guess of when each knot was."""
+        middle: npt.NDArray[np.float64] = self.draws_ns.mean(axis=0)
+        return middle
+
+
+def place(
+    knots: Knots, asked_ns: Sequence[float], random: np.random.Generator
+) -> tuple[list[Placed], float | None]:
+    """
+    Draw the instants of the knots around each edge.
+
+    Args:
+        knots: one device's.
+        asked_ns: the edges, in order of time.
+        random: where the draws come from.
+
+    Returns:
+        One for each edge; and the period of the ticks in seconds, None if they
+        are on no lattice.
+    """
+    near = [_around(knots, edge) for edge in asked_ns]
+    if not knots.each:
+        return [Placed(k, _uniform(knots, k, random), knots.energy_j[k]) for k in near], None
+    if asked_ns[-1] - asked_ns[0] <= JOINT_LIMIT_NS:
+        groups = [(near, asked_ns[0] - REACH_NS, asked_ns[-1] + REACH_NS)]
+    else:
+        groups = [
+            ([k], edge - REACH_NS, edge + REACH_NS) for k, edge in zip(near, asked_ns, strict=True)
+        ]
+    placed: list[Placed] = []
+    period_s: float | None = None
+    for members, begin_ns, end_ns in groups:
+        inside = np.flatnonzero((knots.low_ns >= begin_ns) & (knots.high_ns <= end_ns))
+        wanted = np.unique(np.concatenate(members))
+        inside = np.union1d(inside, wanted)
+        fitted = lattice.fit(knots.low_ns[inside], knots.high_ns[inside], random, DRAWS)
+        if fitted is None:
+            draws_ns = _uniform(knots, wanted, random)
+        else:
+            period_s = fitted.period_s
+            draws_ns = fitted.draw_ns(random, np.searchsorted(inside, wanted))
+            draws_ns = np.clip(draws_ns, knots.low_ns[wanted], knots.high_ns[wanted])
+        for k in members:
+            own = draws_ns[:, np.searchsorted(wanted, k)]
+            placed.append(Placed(k, own, knots.energy_j[k]))
+    return placed, period_s
+
+
+def _around(knots: Knots, edge_ns: float) -> npt.NDArray[np.int64]:
+    middle = int(np.searchsorted(knots.middle_ns, edge_ns))
+    first = max(middle - _NEIGHBOURS, 0)
+    return np.arange(first, min(middle + _NEIGHBOURS, len(knots.energy_j)))
+
+
+def _uniform(
+    knots: Knots, wanted: npt.NDArray[np.int64], random: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    low, high = knots.low_ns[wanted], knots.high_ns[wanted]
+    drawn: npt.NDArray[np.float64] = random.uniform(low, high, size=(DRAWS, len(wanted)))
+    return drawn
+
+
+def snap(all_placed: Sequence[tuple[Knots, Placed]], asked_ns: float, *, planned: bool) -> float:
+    """
+    Choose the common edge: a tick, of several devices' ticks the middle one.
+
+    Args:
+        all_placed: each device's knots around this edge.
+        asked_ns: where the edge was asked for.
+        planned: a burst was read from there on, so the tick after it is known best;
+            otherwise the nearest tick is taken.
+    """
+    edges: list[float] = []
+    for knots, placed in all_placed:
+        ticks_ns = placed.middle_ns
+        after = knots.high_ns[placed.index] >= asked_ns
+        if planned and np.any(after):
+            edges.append(float(ticks_ns[int(np.argmax(after))]))
+        else:
+            edges.append(float(ticks_ns[int(np.argmin(np.abs(ticks_ns - asked_ns)))]))
+    return statistics.median_low(edges)
+
+
+def energy_j(
+    placed: Placed,
+    edge_ns: float,
+    near_w: npt.NDArray[np.float64],
+    unseen: npt.NDArray[np.float64],
+    random: np.random.Generator,
+) -> tuple[float, npt.NDArray[np.float64]]:
+    """
+    What a device's cumulative energy was at an edge.
+
+    Args:
+        placed: its knots around the edge.
+        edge_ns: the edge.
+        near_w: its power readings around the edge; may be empty.
+        unseen: shape (DRAWS,): by what share of its mean the power at the ticks may
+            differ from what can be seen, see `UNSEEN_RATIO`.
+        random: where the draws come from.
+
+    Returns:
+        The best guess and DRAWS draws of what it can have been, joules.
+    """
+    times_ns = np.maximum.accumulate(placed.draws_ns, axis=1)
+    best = float(np.interp(edge_ns, placed.middle_ns, placed.energy_j))
+    drawn = np.array([np.interp(edge_ns, row, placed.energy_j) for row in times_ns])
+    middle_ns = placed.middle_ns
+    right = int(np.clip(np.searchsorted(middle_ns, edge_ns), 1, len(middle_ns) - 1))
+    span_s = max(float(middle_ns[right] - middle_ns[right - 1]) / 1e9, 1e-9)
+    rise_j = float(placed.energy_j[right] - placed.energy_j[right - 1])
+    slopes_w = np.diff(placed.energy_j) / np.maximum(np.diff(middle_ns), 1.0) * 1e9
+    levels_w = np.concatenate((slopes_w, near_w))
+    mean_w = rise_j / span_s
+    low_w, high_w = min(float(levels_w.min()), mean_w), max(float(levels_w.max()), mean_w)
+    # Inside a tick the energy need not rise in a straight line, but it ends where the
+    # next tick says: the deviation is nil at both ends.
+    into_s = np.abs(edge_ns - times_ns[:, [right - 1, right]]).min(axis=1) / 1e9
+    into_s = np.minimum(into_s, span_s / 2)
+    rest = np.maximum(1 - into_s / span_s, 0.0)
+    up_j = np.minimum(into_s * (high_w - mean_w), rest * span_s * (mean_w - low_w))
+    down_j = np.minimum(into_s * (mean_w - low_w), rest * span_s * (high_w - mean_w))
+    bend = random.uniform(-1, 1, size=DRAWS)
+    drawn = drawn + np.where(bend > 0, bend * up_j, bend * down_j)
+    # A load in step with the ticks is at the same level at both edges: the caller
+    # draws that level once.
+    nearest = (
+        right
+        if abs(middle_ns[right] - edge_ns) < abs(middle_ns[right - 1] - edge_ns)
+        else (right - 1)
+    )
+    if abs(middle_ns[nearest] - edge_ns) < 1.0:
+        drawn = drawn + unseen * mean_w * (edge_ns - times_ns[:, nearest]) / 1e9
+    return best, drawn
