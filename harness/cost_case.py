@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from . import cost
 from .catalogue import Accelerator, Catalogue, Figure, Place, Price, Source, known
+from .cost_host import derived, host_power
 from .cost_point import Point
 from .cost_range import Range
 from .cost_split import CostInputs, Split, split
@@ -15,17 +15,8 @@ from .errors import ConfigError
 from .record import Finding
 
 IT_BASIS: Final = "inferencex-2026-07"
-ACCELERATOR_BOUNDARIES: Final = frozenset({"gpu", "gpu_module"})
-WHOLE_BOUNDARIES: Final = frozenset({"node", "chassis"})
 YOURS: Final = Source(
     key="yours", title="given on the command line", where="", date="now", grade="yours"
-)
-DERIVED: Final = Source(
-    key="derived",
-    title="computed from other inputs",
-    where="docs/cost.md",
-    date="now",
-    grade="derived",
 )
 
 
@@ -111,7 +102,7 @@ def build(catalogue: Catalogue, point: Point, choice: Choice) -> Case:
     price = _rate(figures, catalogue, accelerator, site, choice)
     if accelerator is not None and "all_in_w" not in figures:
         figures |= _all_in(catalogue, accelerator, choice)
-    host_method = _host(figures, catalogue, point, accelerator)
+    host_method = host_power(figures, catalogue, point, accelerator)
     names = CostInputs.__dataclass_fields__
     inputs = CostInputs(
         **{name: figures[name].value if name in figures else None for name in names}  # type: ignore[arg-type]
@@ -192,7 +183,7 @@ def _idle(
         return {"idle_w": point.figure(point.idle_w)}
     assumed = catalogue.defaults.figures["idle_w"]
     if figures["utilisation_ratio"].value == 1:
-        return {"idle_w": _derived(0.0, "never idle at a utilisation of 1")}
+        return {"idle_w": derived(0.0, "never idle at a utilisation of 1")}
     if accelerator is None or assumed.value >= point.device_w:
         raise ConfigError(
             f"{point.label} has no idle power, and {assumed.value:g} W is no guess for it",
@@ -245,64 +236,3 @@ def _all_in(catalogue: Catalogue, accelerator: Accelerator, choice: Choice) -> d
         return {}
     watts = kw.value * 1e3
     return {"all_in_w": replace(kw, value=watts, low=watts, high=watts)}
-
-
-def _host(
-    figures: dict[str, Figure],
-    catalogue: Catalogue,
-    point: Point,
-    accelerator: Accelerator | None,
-) -> str:
-    """Add `other_active_w` by the best method there is; say which."""
-    if "other_active_w" in figures:
-        return "given"
-    if point.boundary not in ACCELERATOR_BOUNDARIES | WHOLE_BOUNDARIES:
-        return "left out"
-    return _host_of_accelerator(figures, catalogue, point, accelerator)
-
-
-def _host_of_accelerator(
-    figures: dict[str, Figure],
-    catalogue: Catalogue,
-    point: Point,
-    accelerator: Accelerator | None,
-) -> str:
-    if point.boundary in WHOLE_BOUNDARIES:
-        figures["other_active_w"] = _derived(0.0, "the meter sees the whole machine")
-        return "inside the metered boundary"
-    if point.wall_w is not None:
-        other = cost.other_from_wall_w(point.wall_w, point.device_w)
-        figures["other_active_w"] = _derived(other, "wall meter less the devices")
-        return "measured at the wall"
-    if point.parts_w is not None:
-        figures["other_active_w"] = _derived(
-            _from_parts(figures, point, point.parts_w), "RAPL and fans over the supply's efficiency"
-        )
-        return "RAPL and fans"
-    tdp_w = None if accelerator is None else accelerator.value("tdp_w")
-    if tdp_w is None or "all_in_w" not in figures:
-        return "left out"
-    drawn = catalogue.defaults.figures["nameplate_drawn_ratio"]
-    nameplate_w = cost.other_from_nameplate_w(figures["all_in_w"].value, tdp_w)
-    figures["other_active_w"] = Figure(
-        value=nameplate_w * drawn.value,
-        low=nameplate_w * drawn.low,
-        high=nameplate_w * drawn.high,
-        source=drawn.source,
-        note=f"all-in power less TDP; {drawn.note}",
-    )
-    return "nameplate: an upper estimate"
-
-
-def _from_parts(figures: Mapping[str, Figure], point: Point, parts_w: float) -> float:
-    efficiency = figures["psu_efficiency_ratio"].value
-    fans_w = point.fans_w
-    if fans_w is None:
-        # Fans are a share of IT power, which they are part of: solved for IT power.
-        fan_ratio = figures["fan_ratio"].value
-        fans_w = fan_ratio * (point.device_w + parts_w) / (efficiency - fan_ratio)
-    return cost.other_from_parts_w(parts_w, fans_w, point.device_w, psu_efficiency_ratio=efficiency)
-
-
-def _derived(value: float, note: str) -> Figure:
-    return Figure(value=value, source=DERIVED, low=value, high=value, note=note)

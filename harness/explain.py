@@ -1,0 +1,50 @@
+"""The guided walk from one token's joules to dollars, megawatts and other accelerators."""
+
+from __future__ import annotations
+
+from . import cost
+from .claims_formulas import Evidence
+from .cost_case import Case
+from .explain_changes import changes
+from .explain_compare import limit, side_by_side
+from .explain_steps import dollars, doubts, head, joules, megawatts, sources
+from .explain_walk import Walk
+
+DEFAULT_INTERACTIVITY = 50.0
+"""Tokens a second a user, where the point does not know its own: fast reading, about."""
+
+
+def walk(
+    case: Case,
+    evidence: Evidence,
+    *,
+    interactivity_tok_per_s: float | None = None,
+    model_is_known: bool = False,
+    seed: int = 0,
+) -> Walk:
+    """
+    The whole walk for one case.
+
+    Args:
+        case: what is priced.
+        evidence: catalogue, published points and the model the limit is computed for.
+        interactivity_tok_per_s: at which accelerators are compared; None takes the point's own.
+        model_is_known: the user named the model's config; else its name has to match.
+        seed: of the intervals.
+    """
+    wanted = interactivity_tok_per_s or case.point.interactivity_tok_per_s
+    floor = cost.require("interactivity", wanted or DEFAULT_INTERACTIVITY, above=True)
+    steps = (
+        *joules(case),
+        *dollars(case, evidence, seed=seed),
+        megawatts(case),
+        doubts(case),
+        limit(case, evidence, model_is_known=model_is_known),
+        side_by_side(case, evidence, floor),
+        changes(case, evidence, floor),
+    )
+    return Walk(
+        title="What does a token cost?",
+        about=head(case),
+        steps=(*steps, sources(case, steps)),
+    )
