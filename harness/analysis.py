@@ -52,7 +52,7 @@ def analyse(raw: RawRun) -> RunRecord:
 
     metrics: dict[str, MetricValue] = {}
     windows: list[dict[str, Any]] = []
-    power = traces(raw.power_header, raw.power)
+    power = traces(raw.power_header, raw.power) if raw.power_header else []
     if found.window is not None:
         window = found.window
         metrics |= throughput(window, measured, tokens)

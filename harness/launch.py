@@ -99,7 +99,9 @@ class RunningEngine:
         """
         code = self._guard.poll() if self._guard else None
         if code is not None:
-            how = f"was ended by signal {code - 128}" if code > 128 else f"ended with code {code}"  # noqa: PLR2004 - the shell's convention
+            # Negative from the guard itself, above 128 from the engine through it.
+            number = -code if code < 0 else code - 128
+            how = f"was ended by signal {number}" if number > 0 else f"ended with code {code}"
             raise EngineError(
                 f"the engine {how}" + self._tail(), remedy=f"read the whole log in {self._log}"
             )

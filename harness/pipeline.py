@@ -22,7 +22,7 @@ from .files import write_atomically
 from .record import Finding, RunRecord
 from .sampler import Sampler
 from .selection import Selection, select
-from .timeline import Phase, Request
+from .timeline import Phase, Request, RequestTrace
 
 if TYPE_CHECKING:
     from .settings import RunConfig
@@ -151,6 +151,7 @@ class _Run:
         self._running: launch.RunningEngine | None = None
         self._sampler: Sampler | None = None
         self._power_kinds: dict[str, str] = {}
+        self._last_error: str | None = None
         self._writer = self._new_folder()
 
     def go(self) -> Outcome:
@@ -308,7 +309,7 @@ class _Run:
         audit = load.run(
             plan,
             journal=self._writer.events,
-            on_result=self._writer.add_request,
+            on_result=self._take,
             progress=progress,
             stop=self._stop,
         )
@@ -316,9 +317,13 @@ class _Run:
         if progress.finished and progress.failed == progress.finished and not self._stop.is_set():
             raise EngineError(
                 f"all {progress.failed} requests of the {phase} phase failed "
-                f"({_listed(audit.errors)})",
-                remedy=f"read {self._writer.folder / store.REQUESTS} for each one's error",
+                f"({_listed(audit.errors)}); the last said: {self._last_error}",
+                remedy="look at the server's own log, and send it one request by hand",
             )
+
+    def _take(self, trace: RequestTrace) -> None:
+        self._writer.add_request(trace)
+        self._last_error = trace.error or self._last_error
 
     def _fresh(self, count: int | None) -> Iterator[Request]:
         """No more requests than the phase sends, so that the next one gets those that follow."""

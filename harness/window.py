@@ -62,7 +62,7 @@ def steady_window(
         The window and what is wrong with it: too short, fewer than three mean
         residences, or a trend in the token rate.
     """
-    sent = np.sort(events["t_ns"][events["kind"] == EventKind.SENT])
+    sent = _sends(events)
     ended = np.sort(events["t_ns"][events["kind"] == EventKind.END])
     if not len(sent):
         return Found(window=None, findings=(_nothing_sent(),))
@@ -84,6 +84,20 @@ def steady_window(
     window = Window(name="steady", start_ns=start, end_ns=end)
     findings = [*_length_findings(window, requests, min_s), *_trend_findings(window, tokens)]
     return Found(window=window, findings=tuple(findings))
+
+
+def _sends(events: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """
+    When each request was sent, ascending.
+
+    A request whose kept connection the server closed was sent twice; the second
+    time counts, as it does in the request's own row.
+    """
+    sends = events[events["kind"] == EventKind.SENT]
+    latest = sends[np.lexsort((sends["t_ns"], sends["request"]))]
+    last_of_request = np.append(np.diff(latest["request"]) != 0, True)[: len(latest)]
+    times: npt.NDArray[np.int64] = np.sort(latest["t_ns"][last_of_request])
+    return times
 
 
 def _turned_over(sent: npt.NDArray[np.int64], ended: npt.NDArray[np.int64]) -> int | None:

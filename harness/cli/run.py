@@ -83,7 +83,8 @@ def COMMAND(  # noqa: N802 - the name every verb's file exports
     if as_json:
         sys.stdout.buffer.write((outcome.folder / "run.json").read_bytes())
         sys.stdout.flush()
-    print_record(outcome.record, outcome.folder, to_stderr=as_json)
+    if outcome.error is None or outcome.record.tokens["requests"]:
+        print_record(outcome.record, outcome.folder, to_stderr=as_json)
     if outcome.error is not None:
         click.echo(f"joulemark: {outcome.error}", err=True)
         click.echo(f"joulemark: what was recorded is in {outcome.folder}", err=True)

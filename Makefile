@@ -1,0 +1,77 @@
+# joulemark's commands. `make help` lists them; each works on a fresh machine
+# with Python 3.11-3.13, make and a C compiler, and nothing else.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+# The first of these that exists and is new enough makes the environment.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2] < (3,14))' 2>/dev/null \
+	&& echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+# Debian packages that tests use: the real Prometheus tools.
+APT := prometheus
+
+.PHONY: help
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Two environments would double the download; the users' one is the developers' less extras.
+$(BIN)/joulemark: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "joulemark needs Python 3.11, 3.12 or 3.13, and none is on PATH" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "make: installing joulemark into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/joulemark
+	@echo "make: installing the developers' tools into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+.PHONY: install
+install: $(BIN)/joulemark ## Make the environment .venv with joulemark in it
+
+.PHONY: model
+model: $(BIN)/joulemark ## Fetch the small model that the demo runs
+	@$(BIN)/joulemark model fetch smollm2-135m
+
+.PHONY: demo
+demo: model ## Run a real model here and say what its tokens cost
+	@$(BIN)/joulemark run quickstart
+
+.PHONY: apt
+apt: # Debian packages for tests; tests that need them are skipped with a reason elsewhere
+	@if command -v apt-get >/dev/null && ! command -v promtool >/dev/null; then \
+		if [ "$$(id -u)" = 0 ]; then \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+				--no-install-recommends $(APT) >/dev/null; \
+		else echo "make: to run every test, install: $(APT)" >&2; fi; fi
+
+.PHONY: test
+test: $(VENV)/.dev model apt ## Run the tests
+	@$(BIN)/python -m pytest -q
+
+.PHONY: lint
+lint: $(VENV)/.dev ## Check style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+.PHONY: check
+check: lint test ## Everything that CI checks: lint, types, tests, documents
+	@$(BIN)/python docs/build.py --check
+
+.PHONY: docs
+docs: $(VENV)/.dev ## Write the documents that are made from code
+	@$(BIN)/python docs/build.py
+
+.PHONY: format
+format: $(VENV)/.dev ## Put the code into the house's format
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+.PHONY: clean
+clean: ## Remove the environment and caches; runs/ stays
+	rm -rf $(VENV) .build .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -1,0 +1,56 @@
+"""Writes the documents that are made from code; with --check, says whether they are current."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from harness import metrics  # noqa: E402 - the checkout, installed or not
+
+BEGIN = "<!-- made by docs/build.py from each file's first sentence -->"
+PACKAGES = ("harness", "workloads", "exporters")
+
+
+def architecture() -> str:
+    """`ARCHITECTURE.md`: the hand-written head, then a line for every source file."""
+    head = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").partition(BEGIN)[0]
+    lines = [BEGIN, ""]
+    for package in PACKAGES:
+        for folder in [ROOT / package, *sorted((ROOT / package).rglob("*/"))]:
+            files = [path for path in sorted(folder.glob("*.py")) if _sentence(path)]
+            if files:
+                lines += [f"### {folder.relative_to(ROOT)}/", ""]
+                lines += [f"- `{path.name}`: {_sentence(path)}" for path in files]
+                lines.append("")
+    return head + "\n".join(lines)
+
+
+def _sentence(path: Path) -> str:
+    """The first line of a file's docstring; empty for one that has none."""
+    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+
+
+def main() -> int:
+    """Write or check every generated document."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if stale")
+    check = parser.parse_args().check
+    made = {"docs/metrics.md": metrics.page(), "ARCHITECTURE.md": architecture()}
+    stale = [
+        name for name, text in made.items() if (ROOT / name).read_text(encoding="utf-8") != text
+    ] if check else []
+    for name in stale:
+        sys.stderr.write(f"{name} is not current: run `make docs` and commit it\n")
+    if not check:
+        for name, text in made.items():
+            (ROOT / name).write_text(text, encoding="utf-8")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
