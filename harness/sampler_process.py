@@ -155,14 +155,15 @@ class _Loop:
 
     def run(self) -> None:
         """Read on time until told to stop, or until nobody is left to tell us."""
-        while not self.stopped:
+        # An edge announced just before the end still gets its tick.
+        while not self.stopped or self.burst is not None:
             due = [grid.due_ns() for grid in self.grids]
             if self.burst is not None:
                 due.append(self.burst.due_ns)
             now_ns = time.perf_counter_ns()
             wait_s = max(min(due, default=now_ns + FLUSH_NS) - now_ns, 0) / 1e9
-            readable, _, _ = select.select([0], [], [], min(wait_s, 0.1))
-            if readable:
+            inputs = [] if self.stopped else [0]
+            if select.select(inputs, [], [], min(wait_s, 0.1))[0]:
                 self._listen()
             now_ns = time.perf_counter_ns()
             for grid in self.grids:
