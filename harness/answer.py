@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from .chunk import chars_of, count_of, error_text, is_plain, surroundings
 from .sse import EventSplitter, EventTooLongError
 from .timeline import NOT_SAID, EventKind, Phase, Request, RequestTrace
 
@@ -17,7 +18,6 @@ _pack: Final = struct.Struct("<qiiiB3x").pack
 _SENT: Final = int(EventKind.SENT)
 _CHUNK: Final = int(EventKind.CHUNK)
 _END: Final = int(EventKind.END)
-_MAX_COUNT: Final = 2**31 - 1
 _ERROR_CHARS: Final = 300
 
 
@@ -55,7 +55,9 @@ class Answer:
     """
 
     __slots__ = (
+        "_around",
         "_counted",
+        "_index",
         "_phase",
         "_progress",
         "_request",
@@ -95,6 +97,8 @@ class Answer:
         self._progress = progress
         self._splitter = EventSplitter()
         self._counted = 0
+        self._index = request.index
+        self._around: tuple[bytes, bytes] | None = None
         self.t_due_ns = t_due_ns
         self.t_sent_ns: int | None = None
         self.t_first_ns: int | None = None
@@ -116,10 +120,26 @@ class Answer:
     def sent(self, t_ns: int) -> None:
         """The kernel has the whole request."""
         self.t_sent_ns = t_ns
-        self._write(_pack(t_ns, self._request.index, NOT_SAID, 0, _SENT))
+        self._write(_pack(t_ns, self._index, NOT_SAID, 0, _SENT))
 
     def feed(self, t_ns: int, body: bytes) -> None:
         """Bytes of the answer's body, stamped when they reached this process."""
+        around = self._around
+        if (
+            around is not None
+            and body.startswith(around[0])
+            and body.endswith(around[1])
+            and self.t_end_ns is None
+            and self._splitter.between_events
+        ):
+            text = body[len(around[0]) : -len(around[1])]
+            if is_plain(text):
+                self.t_last_ns = t_ns
+                self.chunks += 1
+                self._counted += 1
+                self._progress.output_tokens += 1
+                self._write(_pack(t_ns, self._index, NOT_SAID, len(text), _CHUNK))
+                return
         try:
             payloads = self._splitter.feed(body)
         except EventTooLongError as error:
@@ -156,7 +176,7 @@ class Answer:
             if self.osl_tokens is not None:
                 self._progress.output_tokens += self.osl_tokens - self._counted
             said = NOT_SAID if self.osl_tokens is None else self.osl_tokens
-            self._write(_pack(t_ns, self._request.index, said, 0, _END))
+            self._write(_pack(t_ns, self._index, said, 0, _END))
 
     def trace(self) -> RequestTrace:
         """The request's row; only after it has ended."""
@@ -164,7 +184,7 @@ class Answer:
             msg = f"request {self._request.index} has not ended"
             raise RuntimeError(msg)
         return RequestTrace(
-            request=self._request.index,
+            request=self._index,
             phase=self._phase,
             t_due_ns=self.t_due_ns,
             t_sent_ns=self.t_sent_ns,
@@ -205,6 +225,10 @@ class Answer:
             self.fail(t_ns, "stream_error", error_text(chunk))
             return
         self._chunk(t_ns, chunk)
+        if self.chunks == 1 and self._around is None:
+            found = surroundings(payload, chunk)
+            if found is not None:
+                self._around = (b"data: " + found[0], found[1] + b"\n\n")
 
     def _chunk(self, t_ns: int, chunk: dict[str, Any]) -> None:
         usage = chunk.get("usage")
@@ -213,7 +237,7 @@ class Answer:
             said = self._usage(usage)
         timings = chunk.get("timings")
         if isinstance(timings, dict):
-            said = _count(timings.get("predicted_n"))
+            said = count_of(timings.get("predicted_n"))
         choices = chunk.get("choices")
         if not isinstance(choices, list):
             return
@@ -222,7 +246,7 @@ class Answer:
         chars = 0
         for choice in choices:
             if isinstance(choice, dict):
-                chars += _chars(choice)
+                chars += chars_of(choice)
                 reason = choice.get("finish_reason")
                 if isinstance(reason, str):
                     self.finish_reason = reason
@@ -244,53 +268,15 @@ class Answer:
         self._counted += new
         self._progress.output_tokens += new
         tokens = NOT_SAID if said is None else said
-        self._write(_pack(t_ns, self._request.index, tokens, chars, _CHUNK))
+        self._write(_pack(t_ns, self._index, tokens, chars, _CHUNK))
 
     def _usage(self, usage: dict[str, Any]) -> int | None:
-        self.isl_tokens = _count(usage.get("prompt_tokens"))
-        self.osl_tokens = _count(usage.get("completion_tokens"))
+        self.isl_tokens = count_of(usage.get("prompt_tokens"))
+        self.osl_tokens = count_of(usage.get("completion_tokens"))
         details = usage.get("prompt_tokens_details")
         if isinstance(details, dict):
-            self.cached_tokens = _count(details.get("cached_tokens"))
+            self.cached_tokens = count_of(details.get("cached_tokens"))
         details = usage.get("completion_tokens_details")
         if isinstance(details, dict):
-            self.reasoning_tokens = _count(details.get("reasoning_tokens"))
+            self.reasoning_tokens = count_of(details.get("reasoning_tokens"))
         return self.osl_tokens
-
-
-def _chars(choice: dict[str, Any]) -> int:
-    delta = choice.get("delta")
-    if not isinstance(delta, dict):
-        return _length(choice.get("text"))
-    chars = _length(delta.get("content"))
-    # Both names are in use for one thing; a server that sends both repeats itself.
-    chars += _length(delta.get("reasoning_content")) or _length(delta.get("reasoning"))
-    calls = delta.get("tool_calls")
-    if isinstance(calls, list):
-        for call in calls:
-            function = call.get("function") if isinstance(call, dict) else None
-            if isinstance(function, dict):
-                chars += _length(function.get("name")) + _length(function.get("arguments"))
-    return chars
-
-
-def _length(text: object) -> int:
-    return len(text) if isinstance(text, str) else 0
-
-
-def _count(value: object) -> int | None:
-    if type(value) is int and 0 <= value <= _MAX_COUNT:
-        return value
-    return None
-
-
-def error_text(document: object) -> str:
-    """The message in an error document, in whichever of the usual shapes it comes."""
-    if isinstance(document, dict):
-        error = document.get("error", document)
-        if isinstance(error, dict):
-            for key in ("message", "detail"):
-                if error.get(key):
-                    return str(error[key])
-        return str(error)
-    return str(document)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import httptools
 import orjson
 
-from .answer import error_text
+from .chunk import error_text
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from .answer import Answer
 
@@ -68,6 +69,7 @@ class Connection(asyncio.Protocol):
         "_answered",
         "_chunked",
         "_deadline",
+        "_deliver",
         "_done",
         "_error_body",
         "_header_fault",
@@ -110,6 +112,7 @@ class Connection(asyncio.Protocol):
         self._plain_error = False
         self._header_fault: tuple[str, str] | None = None
         self._error_body = b""
+        self._deliver: Callable[[int, bytes], None] = self._keep_error
 
     @property
     def usable(self) -> bool:
@@ -210,15 +213,16 @@ class Connection(asyncio.Protocol):
         answer = self._answer
         if answer is not None:
             answer.status = self._parser.get_status_code()
+            if answer.status == _HTTP_OK and not self._plain_error and self._header_fault is None:
+                self._deliver = answer.feed
 
     def on_body(self, data: bytes) -> None:  # noqa: D102
-        answer = self._answer
-        if answer is None or self._header_fault is not None:
-            return
-        if self._plain_error or answer.status != _HTTP_OK:
-            self._error_body = (self._error_body + data)[:_MAX_ERROR_BODY_BYTES]
-        else:
-            answer.feed(self._t_ns, data)
+        self._deliver(self._t_ns, data)
+
+    def _keep_error(self, t_ns: int, data: bytes) -> None:
+        """A body that is no event stream: the server's words on what went wrong."""
+        del t_ns
+        self._error_body = (self._error_body + data)[:_MAX_ERROR_BODY_BYTES]
 
     def on_message_complete(self) -> None:  # noqa: D102
         answer = self._answer
@@ -246,6 +250,8 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             answer.fail(t_ns, "protocol", f"the answer is not HTTP/1.1: {error}")
             self.close()
+            return
+        if answer.t_end_ns is None and not self._message_over and self._header_fault is None:
             return
         if self._header_fault is not None:
             answer.fail(t_ns, *self._header_fault)

@@ -38,6 +38,7 @@ _AHEAD_BYTES: Final = 64 * 1024 * 1024
 _AHEAD_REQUESTS: Final = 10_000
 _REFILL_S: Final = 0.002
 _REDIAL_PAUSE_S: Final = 0.05
+_GC_THRESHOLD: Final = 50_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,12 +139,16 @@ def run(
         finally:
             watcher.cancel()
 
-    # A collection that walks all that was imported would stall the loop.
+    # A collection that walks all that was imported would stall the loop, and
+    # frequent young ones would walk little but bytes in transit.
+    thresholds = gc.get_threshold()
     gc.collect()
     gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD, *thresholds[1:])
     try:
         return uvloop.run(main())
     finally:
+        gc.set_threshold(*thresholds)
         gc.unfreeze()
 
 

@@ -8,6 +8,7 @@ from typing import Final
 MAX_EVENT_BYTES: Final = 16 * 1024 * 1024
 """A longer event is no token stream; refusing it bounds our memory."""
 
+_LF: Final = 0x0A
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 
 
@@ -23,14 +24,17 @@ class EventSplitter:
     comments and other fields are skipped: as the HTML standard says. What it
     does not say, and servers do: the last event may lack its empty line, so
     `finish` hands out what is left if its last line was whole.
+
+    `between_events` is True while nothing of an unfinished event is held.
     """
 
-    __slots__ = ("_data", "_first", "_rest")
+    __slots__ = ("_data", "_first", "_rest", "between_events")
 
     def __init__(self) -> None:
         self._rest = b""
         self._data: list[bytes] = []
         self._first = True
+        self.between_events = True
 
     def feed(self, data: bytes) -> list[bytes]:
         """
@@ -42,18 +46,16 @@ class EventSplitter:
         Raises:
             EventTooLongError: the unfinished event is longer than MAX_EVENT_BYTES.
         """
-        if (
-            not self._rest
-            and not self._data
-            and data.startswith(b"data: ")
-            and data.endswith(b"\n\n")
-            and b"\r" not in data
-        ):
+        if self.between_events and data[:6] == b"data: " and b"\r" not in data:
             # What every engine sends: whole events of one line, whole per read.
-            events = data[6:-2].split(b"\n\ndata: ")
-            if b"\n" not in (events[0] if len(events) == 1 else b"".join(events)):
+            if data.find(b"\n") == len(data) - 2 and data[-1] == _LF:
                 self._first = False
-                return events
+                return [data[6:-2]]
+            if data.endswith(b"\n\n"):
+                events = data[6:-2].split(b"\n\ndata: ")
+                if b"\n" not in b"".join(events):
+                    self._first = False
+                    return events
         return self._feed_lines(data)
 
     def finish(self) -> list[bytes]:
@@ -68,6 +70,7 @@ class EventSplitter:
         if self._first:
             if len(text) < 3 and b"\xef\xbb\xbf".startswith(text):  # noqa: PLR2004 - a BOM's length
                 self._rest = text
+                self.between_events = False
                 return []
             text = text.removeprefix(b"\xef\xbb\xbf")
             self._first = False
@@ -81,6 +84,7 @@ class EventSplitter:
                 self._line(line)
             else:
                 events += self._dispatch()
+        self.between_events = not self._rest and not self._data
         if len(self._rest) + sum(map(len, self._data)) > MAX_EVENT_BYTES:
             raise EventTooLongError(f"an event is longer than {MAX_EVENT_BYTES} bytes")
         return events

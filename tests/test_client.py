@@ -1,10 +1,9 @@
 """One connection against a scripted server: what is counted, stamped and called what."""
 
-# ruff: noqa: ANN202, ANN401, ANN003 - inner functions of tests, typed where it says something
-
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import socket
 from contextlib import asynccontextmanager
@@ -20,7 +19,6 @@ from harness.contracts import Endpoint
 from harness.dial import Dialer, DialError
 from harness.openai_api import build_body, build_head, finish_message, target
 from harness.timeline import EVENT_DTYPE, EventKind, Request
-import itertools
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n"

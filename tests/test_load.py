@@ -1,7 +1,5 @@
 """The load loop against a small server: every request once, stops in time, audits itself."""
 
-# ruff: noqa: ANN202, ANN401, ANN003 - inner functions of tests, typed where it says something
-
 from __future__ import annotations
 
 import asyncio

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import sse
 from harness.sse import EventSplitter, EventTooLongError
-import itertools
 
 STREAM = (
     b": a comment\n\n"

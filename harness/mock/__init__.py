@@ -1,0 +1,1 @@
+"""A made-up inference server that answers like real ones and logs when it wrote each token."""
