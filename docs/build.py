@@ -41,9 +41,11 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if stale")
     check = parser.parse_args().check
     made = {"docs/metrics.md": metrics.page(), "ARCHITECTURE.md": architecture()}
-    stale = [
-        name for name, text in made.items() if (ROOT / name).read_text(encoding="utf-8") != text
-    ] if check else []
+    stale = (
+        [name for name, text in made.items() if (ROOT / name).read_text(encoding="utf-8") != text]
+        if check
+        else []
+    )
     for name in stale:
         sys.stderr.write(f"{name} is not current: run `make docs` and commit it\n")
     if not check:

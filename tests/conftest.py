@@ -47,3 +47,7 @@ def joulemark(tmp_path: Path) -> Run:
         )
 
     return run
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="make the golden run folder anew")
