@@ -150,10 +150,10 @@ def energy_usd_per_mtok(j_per_token: float, usd_per_kwh: float, *, pue: float = 
 def capital_recovery_ratio(interest_ratio: float, years: float) -> float:
     """F6: the yearly payment that returns one dollar with interest over *years*."""
     require("years", years, above=True)
-    if require("interest_ratio", interest_ratio, high=1.0) == 0:
-        return 1.0 / years
-    growth: float = (1 + interest_ratio) ** years
-    return interest_ratio * growth / (growth - 1)
+    require("interest_ratio", interest_ratio, high=1.0)
+    # r / (1 - (1 + r)^-n), in a form that does not cancel at small interest.
+    shrunk = -math.expm1(-years * math.log1p(interest_ratio))
+    return 1.0 / years if shrunk == 0 else interest_ratio / shrunk
 
 
 def facility_usd_per_hour(

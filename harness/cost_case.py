@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from .catalogue import Accelerator, Catalogue, Figure, Place, Price, Source, known
+from .catalogue import Accelerator, Catalogue, Figure, Place, Source, known
 from .cost_host import derived, host_power
 from .cost_point import Point
 from .cost_range import Range
+from .cost_rate import Rate, bought, market
 from .cost_split import CostInputs, Split, split
 from .errors import ConfigError
 from .record import Finding
@@ -30,7 +31,7 @@ class Choice:
         site: key.
         tariff: key; None keeps the site's price of electricity.
         grid: key, for water and carbon.
-        price_basis: `owned`, `rental`, `on-demand`.
+        price_basis: `owned`, `rental`, `on-demand`, or `purchase` (bought, power on top).
         power_basis: which set of all-in powers; must be of IT power.
         given: inputs of the model with figures of the user's own, by name; these win.
         price_currency: of a given `rate_usd_per_hour`.
@@ -57,7 +58,7 @@ class Case:
         point: what was measured.
         accelerator: None if the point is of no accelerator in the catalogue.
         site: where it stands.
-        price: of an accelerator-hour; None if it was given or is not known.
+        rate_basis: `owned`, `rental`, `on-demand`, `purchase`, `given`, or `none`.
         host_method: how the power beside the accelerator is known.
         inputs: of the model.
         figures: input to where it comes from.
@@ -68,7 +69,7 @@ class Case:
     point: Point
     accelerator: Accelerator | None
     site: Place
-    price: Price | None
+    rate_basis: str
     host_method: str
     inputs: CostInputs
     figures: Mapping[str, Figure]
@@ -99,24 +100,22 @@ def build(catalogue: Catalogue, point: Point, choice: Choice) -> Case:
     figures["tok_per_s"] = point.figure(point.tok_per_s)
     figures["device_w"] = point.figure(point.device_w, point.device_w_low, point.device_w_high)
     figures |= _idle(figures, catalogue, point, accelerator)
-    price = _rate(figures, catalogue, accelerator, site, choice)
+    rate = _rate(figures, catalogue, accelerator, site, choice)
+    if rate is not None:
+        figures["rate_usd_per_hour"] = rate.per_hour
     if accelerator is not None and "all_in_w" not in figures:
         figures |= _all_in(catalogue, accelerator, choice)
     host_method = host_power(figures, catalogue, point, accelerator)
     names = CostInputs.__dataclass_fields__
     inputs = CostInputs(
         **{name: figures[name].value if name in figures else None for name in names}  # type: ignore[arg-type]
-        | {
-            "rate_includes_power": choice.price_includes_power
-            if price is None
-            else price.includes_power
-        }
+        | {"rate_includes_power": rate is None or rate.includes_power}
     )
     return Case(
         point=point,
         accelerator=accelerator,
         site=site,
-        price=price,
+        rate_basis="none" if rate is None else rate.basis,
         host_method=host_method,
         inputs=inputs,
         figures=figures,
@@ -140,8 +139,7 @@ def owner_view(case: Case) -> tuple[CostInputs, Mapping[str, Range]]:
         Inputs and ranges for `intervals`, `tornado` and "what if"; the central split is the same.
     """
     server, rate = case.result.server_usd_per_mtok, case.inputs.rate_usd_per_hour
-    apart = case.price is not None and case.price.basis == "owned"
-    if not apart or server is None or rate is None or server < 0:
+    if case.rate_basis != "owned" or server is None or rate is None or server < 0:
         return case.inputs, case.ranges
     per_hour = server * case.inputs.tok_per_s * case.inputs.utilisation_ratio * 3600 / 1e6
     ranges = dict(case.ranges)
@@ -193,35 +191,32 @@ def _idle(
 
 
 def _rate(
-    figures: dict[str, Figure],
+    figures: Mapping[str, Figure],
     catalogue: Catalogue,
     accelerator: Accelerator | None,
     site: Place,
     choice: Choice,
-) -> Price | None:
-    price = None
-    currency = choice.price_currency
-    if "rate_usd_per_hour" not in figures:
-        if accelerator is None:
-            return None
-        price = catalogue.price(accelerator.key, choice.price_basis)
-        if price is None:
-            return None
-        currency = price.currency
-        history = [
-            one.per_hour.value
-            for one in catalogue.prices
-            if (one.accelerator, one.basis, one.currency)
-            == (price.accelerator, price.basis, price.currency)
-            and one.buyer == price.buyer
-        ]
-        figures["rate_usd_per_hour"] = replace(price.per_hour, low=min(history), high=max(history))
-    if currency != site.currency:
+) -> Rate | None:
+    given_rate = figures.get("rate_usd_per_hour")
+    if given_rate is not None:
+        rate: Rate | None = Rate(
+            per_hour=given_rate,
+            currency=choice.price_currency,
+            includes_power=choice.price_includes_power,
+            basis="given",
+        )
+    elif accelerator is None:
+        rate = None
+    elif choice.price_basis == "purchase":
+        rate = bought(catalogue, accelerator.key, {**site.figures, **figures})
+    else:
+        rate = market(catalogue, accelerator.key, choice.price_basis)
+    if rate is not None and rate.currency != site.currency:
         raise ConfigError(
-            f"the price is in {currency}, the site {site.key} in {site.currency}",
+            f"the price is in {rate.currency}, the site {site.key} in {site.currency}",
             remedy="give both in one currency; nothing is converted",
         )
-    return price
+    return rate
 
 
 def _all_in(catalogue: Catalogue, accelerator: Accelerator, choice: Choice) -> dict[str, Figure]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Final
 
-from .catalogue import Figure
+from .catalogue import Catalogue, Figure
 from .cost_case import Case, owner_view
 from .cost_range import COVERAGE, DRAWS, intervals, tornado
 
@@ -59,6 +59,36 @@ def document(case: Case, *, seed: int = 0, draws: int = DRAWS) -> dict[str, Any]
         },
         "findings": [dataclasses.asdict(finding) for finding in case.findings],
     }
+
+
+def defaults_markdown(catalogue: Catalogue) -> str:
+    """Every assumption of the model as a Markdown table; `docs/cost.md` holds it."""
+    lines = [
+        "| of | input | value | range | date | grade | source |",
+        "| --- | --- | ---: | ---: | --- | --- | --- |",
+    ]
+    places = [
+        *catalogue.sites.values(),
+        *catalogue.tariffs.values(),
+        *catalogue.grids.values(),
+        catalogue.defaults,
+        catalogue.physics_figures,
+    ]
+    seen = set()
+    for place in places:
+        for name, figure in place.figures.items():
+            # What sites have in common is listed once.
+            shared = (name, figure) if place.key in catalogue.sites else (place.key, name)
+            if shared in seen:
+                continue
+            seen.add(shared)
+            span = "" if figure.low == figure.high else f"{figure.low:g} to {figure.high:g}"
+            note = f"; {figure.note}" if figure.note else ""
+            lines.append(
+                f"| {place.key} | {name} | {figure.value:.4g} | {span} | {figure.source.date} "
+                f"| {figure.source.grade} | {figure.source.title}{note} |"
+            )
+    return "\n".join(lines) + "\n"
 
 
 def figure_row(figure: Figure) -> dict[str, Any]:

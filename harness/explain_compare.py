@@ -15,6 +15,7 @@ from .roofline_fit import MeasuredPoint
 from .roofline_search import best, distance, frontier, natural
 
 PROMPT_TOKENS: Final = 300.0
+MARKET: Final = frozenset({"owned", "rental", "on-demand"})
 COMPARABLE: Final = frozenset({"measured", "given"})
 """Power kinds that may stand beside measured points: never emulated, never modelled."""
 Rows = tuple[tuple[str, ...], ...]
@@ -191,7 +192,7 @@ def priced(case: Case, evidence: Evidence, measured: MeasuredPoint) -> Case:
     )
     choice = Choice(
         site=case.site.key,
-        price_basis="owned" if case.price is None else case.price.basis,
+        price_basis=case.rate_basis if case.rate_basis in MARKET else "owned",
         given={name: case.figures[name] for name in shared},
     )
     return build(evidence.catalogue, point, choice)

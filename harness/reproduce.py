@@ -10,6 +10,14 @@ from typing import Any, Final
 from . import cost
 from .catalogue import Catalogue
 from .catalogue_files import data_text, measured_points, model_shape
+from .claims_formulas import (
+    OWNED_SOURCE,
+    REFERENCE_LOAD_FACTOR,
+    REFERENCE_PUE,
+    REFERENCE_SITE,
+)
+from .cost_rate import bought
+from .errors import ConfigError
 from .roofline_fit import Fit, fit, gemm_j_per_flop
 
 FITTED: Final = {"h100-sxm": (1, 2), "b200-hgx": (1,)}
@@ -95,6 +103,7 @@ def rows(catalogue: Catalogue) -> list[Row]:
         kw = cost.endpoints_nameplate_w(sum(one["tdp_w"]), one["cooling"]) / 1e3
         found.append(_row("MLPerf Endpoints' method", one, "kW", kw))
     found += _epoch(catalogue, raw["epoch"])
+    found += [_owning(catalogue, one) for one in raw["owning"]]
     found += _model_card(raw["model_card"])
     found += _ml_energy()
     found += _calibration(catalogue)
@@ -112,6 +121,28 @@ def _row(group: str, one: Mapping[str, Any], unit: str, ours: float) -> Row:
         tolerance_ratio=one["tolerance_ratio"],
         source=one["source"],
     )
+
+
+def _owning(catalogue: Catalogue, one: Mapping[str, Any]) -> Row:
+    """Owning from the bottom: purchase, facility, opex and electricity of an hour."""
+    site = catalogue.sites[REFERENCE_SITE].figures
+    watts = catalogue.power_basis(OWNED_SOURCE).kw[one["accelerator"]].value * 1e3
+    bought_rate = bought(catalogue, one["accelerator"], site)
+    if bought_rate is None:
+        raise ConfigError(f"{one['accelerator']} has no purchase price", remedy="add one")
+    drawn_kw = watts / 1e3 * REFERENCE_LOAD_FACTOR * REFERENCE_PUE
+    ours = (
+        bought_rate.per_hour.value
+        + cost.facility_usd_per_hour(
+            watts,
+            site["facility_usd_per_w"].value,
+            wacc_ratio=site["wacc_ratio"].value,
+            life_y=site["facility_life_y"].value,
+        )
+        + cost.opex_usd_per_hour(watts, site["opex_usd_per_w_y"].value)
+        + drawn_kw * site["usd_per_kwh"].value
+    )
+    return _row("Owning from the bottom", one, "USD/h", ours)
 
 
 def _epoch(catalogue: Catalogue, raw: Mapping[str, Any]) -> list[Row]:

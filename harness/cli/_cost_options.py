@@ -49,7 +49,7 @@ _OPTIONS: Final = (
     click.option("--grid", default="usa", show_default=True, help="For carbon and water."),
     click.option(
         "--price-basis",
-        type=click.Choice(["owned", "rental", "on-demand"]),
+        type=click.Choice(["owned", "rental", "on-demand", "purchase"]),
         default="owned",
         show_default=True,
     ),

@@ -35,7 +35,7 @@ ABSENT: Final = "not available"
 
 def print_case(document: dict[str, Any], *, sources: bool) -> None:
     """One case on stdout; *sources* adds every input with where it is from."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = _console()
     rate = document["interactivity_tok_per_s"]
     console.print(f"[bold]{escape(document['label'])}[/]")
     console.print(
@@ -57,10 +57,16 @@ def print_case(document: dict[str, Any], *, sources: bool) -> None:
         console.print(f"{finding['severity']}: {finding['code']}: {escape(finding['message'])}")
 
 
+def _console() -> Console:
+    console = Console(highlight=False, soft_wrap=True)
+    # Into a file or a pipe, a table must not be cut to a terminal's width.
+    return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=160)
+
+
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
+        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
     return table
 
 
@@ -158,7 +164,7 @@ def _sources(document: dict[str, Any]) -> Table:
 
 def print_catalogue(catalogue: Catalogue) -> None:
     """What can be named: accelerators with their newest prices, sites, tariffs, grids, bases."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = _console()
     table = _table(
         "accelerators", "key", "TDP W", "memory GB", "TB/s", "FP8 TFLOPS", "owned", "rental"
     )

@@ -19,7 +19,12 @@ from harness.cli._cost_options import case_options
 )
 @click.option("--cooling", type=click.Choice(["liquid", "air"]), default="liquid")
 @click.option("--sources", is_flag=True, help="Print every input with where it is from.")
-@click.option("--list", "list_only", is_flag=True, help="Print what the catalogue offers.")
+@click.option(
+    "--list",
+    "list_only",
+    is_flag=True,
+    help="Print what the catalogue offers; with --sources, every default.",
+)
 @click.option(
     "--picture", type=click.Path(path_type=Path), help="Draw the waterfall: .png, .svg, .pdf."
 )
@@ -45,12 +50,15 @@ def COMMAND(  # noqa: N802
     from harness.catalogue_files import load  # noqa: PLC0415
     from harness.cli._cost_options import cases  # noqa: PLC0415
     from harness.cli._cost_view import print_case, print_catalogue  # noqa: PLC0415
-    from harness.cost_document import document  # noqa: PLC0415
+    from harness.cost_document import defaults_markdown, document  # noqa: PLC0415
     from harness.cost_picture import waterfall  # noqa: PLC0415
 
     catalogue = load(options["extra"])
     if list_only:
-        print_catalogue(catalogue)
+        if sources:
+            click.echo(defaults_markdown(catalogue), nl=False)
+        else:
+            print_catalogue(catalogue)
         return
     found = cases(options, catalogue)
     documents = [document(case, seed=options["seed"]) for case in found]
