@@ -6,11 +6,13 @@ import time
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .arrivals import Arrivals
     from .timeline import RequestTrace
 
@@ -88,6 +90,12 @@ class Tally:
     output_lengths: Counter[str] = field(default_factory=Counter)
     reused: int = 0
     stale: int = 0
+    opened: int = 0
+    before_start: int = 0
+    cpu_s: float = 0.0
+    loop_cpu_s: float = 0.0
+    concurrency: float | None = None
+    processes: int = 1
     t_first_due_ns: int | None = None
     t_last_due_ns: int | None = None
     t_first_sent_ns: int | None = None
@@ -136,22 +144,47 @@ class Tally:
         self.t_first_sent_ns = min(self.t_first_sent_ns or sent, sent)
         self.t_last_sent_ns = max(self.t_last_sent_ns or sent, sent)
 
-    def audit(
-        self, arrivals: Arrivals, *, connections_opened: int, connections_before_start: int
-    ) -> LoadAudit:
-        """The audit of what was counted, up to now."""
-        wall_s = ((self.t_last_end_ns or time.perf_counter_ns()) - self.t_start_ns) / 1e9
-        cpu_s = time.process_time() - self.cpu_start_s
-        loop_cpu_s = time.thread_time() - self.loop_cpu_start_s
+    def close(self, *, opened: int, before_start: int) -> None:
+        """The load is over: read the clocks."""
+        self.cpu_s = time.process_time() - self.cpu_start_s
+        self.loop_cpu_s = time.thread_time() - self.loop_cpu_start_s
+        self.opened = opened
+        self.before_start = before_start
         issuing_ns = (self.t_issued_ns or 0) - self.t_start_ns
+        if issuing_ns > 0:
+            self.concurrency = self.issued_in_flight_ns / issuing_ns
+
+    def join(self, other: Tally) -> None:
+        """Take in what another client process counted, on the same clock; both are closed."""
+        self.processes += other.processes
+        self.t_start_ns = min(self.t_start_ns, other.t_start_ns)
+        self.scheduling_lags_s.extend(other.scheduling_lags_s)
+        self.loop_lags_s.extend(other.loop_lags_s)
+        self.requests += other.requests
+        self.errors += other.errors
+        self.output_lengths += other.output_lengths
+        for name in ("reused", "stale", "sent", "opened", "before_start", "cpu_s", "loop_cpu_s"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.concurrency = _both(sum, self.concurrency, other.concurrency)
+        self.t_first_due_ns = _both(min, self.t_first_due_ns, other.t_first_due_ns)
+        self.t_first_sent_ns = _both(min, self.t_first_sent_ns, other.t_first_sent_ns)
+        self.t_last_due_ns = _both(max, self.t_last_due_ns, other.t_last_due_ns)
+        self.t_last_sent_ns = _both(max, self.t_last_sent_ns, other.t_last_sent_ns)
+        self.t_last_end_ns = _both(max, self.t_last_end_ns, other.t_last_end_ns)
+
+    def audit(self, arrivals: Arrivals) -> LoadAudit:
+        """The audit of what was counted; after `close`."""
+        wall_s = ((self.t_last_end_ns or self.t_start_ns) - self.t_start_ns) / 1e9
+        capacity_s = wall_s * self.processes
         lag = _quantiles_s(self.scheduling_lags_s)
         loop_lag = _quantiles_s(self.loop_lags_s)
+        due_rate = _rate_per_s(self.sent, self.t_first_due_ns, self.t_last_due_ns)
         return LoadAudit(
             wall_s=wall_s,
-            cpu_s=cpu_s,
-            cpu_share_ratio=cpu_s / wall_s if wall_s > 0 else None,
-            loop_cpu_s=loop_cpu_s,
-            loop_share_ratio=loop_cpu_s / wall_s if wall_s > 0 else None,
+            cpu_s=self.cpu_s,
+            cpu_share_ratio=self.cpu_s / capacity_s if capacity_s > 0 else None,
+            loop_cpu_s=self.loop_cpu_s,
+            loop_share_ratio=self.loop_cpu_s / capacity_s if capacity_s > 0 else None,
             scheduling_lag_p50_s=lag[0],
             scheduling_lag_p99_s=lag[1],
             scheduling_lag_max_s=lag[2],
@@ -161,17 +194,21 @@ class Tally:
             requests=dict(self.requests),
             errors=dict(self.errors),
             output_lengths=dict(self.output_lengths),
-            connections_opened=connections_opened,
-            connections_before_start=connections_before_start,
+            connections_opened=self.opened,
+            connections_before_start=self.before_start,
             requests_on_reused=self.reused,
             stale_connections=self.stale,
             requested_concurrency=arrivals.concurrency,
-            delivered_concurrency=self.issued_in_flight_ns / issuing_ns if issuing_ns > 0 else None,
-            requested_rate_per_s=None
-            if arrivals.closed
-            else _rate_per_s(self.sent, self.t_first_due_ns, self.t_last_due_ns),
+            delivered_concurrency=self.concurrency,
+            requested_rate_per_s=None if arrivals.closed else due_rate,
             delivered_rate_per_s=_rate_per_s(self.sent, self.t_first_sent_ns, self.t_last_sent_ns),
+            processes=self.processes,
         )
+
+
+def _both(how: Callable[[list[Any]], Any], one: Any, other: Any) -> Any:  # noqa: ANN401 - int or float
+    present = [value for value in (one, other) if value is not None]
+    return how(present) if present else None
 
 
 def _length(trace: RequestTrace) -> str:
