@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from .timeline import PowerTrace
 
 STALL_S: Final = 1.0
-"""Standing still for longer is a fault: no device draws nothing, none ticks that slowly."""
+"""Standing still for longer is a fault, unless the counter always ticks that slowly."""
+_STALL_TICKS: Final = 5
 _DENSE_NS: Final = 5_000_000
 """Readings closer together than this are a burst, in which single ticks can be told apart."""
 _DENSE_INTERVALS: Final = 2
@@ -111,6 +112,9 @@ def _stalls(
     """True for each step that lies within a stretch of standing still that is too long."""
     still = np.zeros(len(steps), dtype=np.bool_)
     moves = np.flatnonzero(steps != 0)
+    if len(moves) > 1:
+        usual_ns = float(np.median(np.diff(before_ns[moves + 1])))
+        stall_s = max(stall_s, _STALL_TICKS * usual_ns / 1e9)
     for first, last in itertools.pairwise([0, *(moves + 1), len(steps)]):
         # From the reading that first showed the value to the last that still did.
         until = min(last, len(before_ns) - 1)

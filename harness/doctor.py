@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import platform
 import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from .errors import ConfigError, JoulemarkError
 from .integrate import traces
 from .journal import read_journal
 from .sampler import Sampler, SamplerAudit
+from .surroundings import Remark, clock, of_gpu, surroundings
 from .timeline import POWER_DTYPE, ReadStatus
 
 if TYPE_CHECKING:
@@ -27,27 +27,8 @@ if TYPE_CHECKING:
 
 LISTEN_S: Final = 3.0
 """How long each source is sampled: some thirty ticks of an H100's counter."""
-_WALL_STEP_LIMIT_S: Final = 0.001
 _PERIOD_ERROR_LIMIT_MS: Final = 2.0
 _READ_SHARE_LIMIT: Final = 0.05
-
-Weight = Literal["good", "note", "problem"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Remark:
-    """
-    One thing found out about the machine.
-
-    Args:
-        code: a stable word, for programs.
-        weight: `good`, `note` (know it), `problem` (mend it or mistrust the numbers).
-        message: for people, with what to do where something can be done.
-    """
-
-    code: str
-    weight: Weight
-    message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +125,7 @@ def examine(
     reports = [
         _try_source(kind, options, summaries.get(kind, ""), listen_s) for kind, options in chosen
     ]
-    remarks = [_clock(anchor), *_surroundings()]
+    remarks = [clock(anchor), *surroundings()]
     for report in reports:
         remarks += _of_source(report)
     usable = [report for report in reports if report.channels]
@@ -214,80 +195,6 @@ def _channel(trace: PowerTrace, audit: SamplerAudit) -> ChannelReport:
     )
 
 
-def _clock(anchor: WallAnchor) -> Remark:
-    now = WallAnchor.now()
-    step_s = (now.t_wall_ns - anchor.wall_ns(now.t_monotonic_ns)) / 1e9
-    if abs(step_s) > _WALL_STEP_LIMIT_S:
-        return Remark(
-            code="wall_clock_steps",
-            weight="note",
-            message=(
-                f"the wall clock moved by {step_s * 1e3:.1f} ms against the monotonic one: dates in"
-                " reports may be off; energies are not, they use CLOCK_MONOTONIC alone"
-            ),
-        )
-    return Remark(
-        code="clock",
-        weight="good",
-        message=f"CLOCK_MONOTONIC and the wall clock kept within {abs(step_s) * 1e6:.0f} us",
-    )
-
-
-def _surroundings() -> list[Remark]:
-    remarks = []
-    cores = os.cpu_count() or 1
-    load = os.getloadavg()[0]
-    if load > cores / 2:
-        remarks.append(
-            Remark(
-                code="machine_busy",
-                weight="problem",
-                message=(
-                    f"the load average is {load:.1f} on {cores} cores: something else runs here;"
-                    " stop it before measuring"
-                ),
-            )
-        )
-    hypervisor = "hypervisor" in _text(Path("/proc/cpuinfo"))
-    container = Path("/.dockerenv").exists() or "containerd" in _text(Path("/proc/1/cgroup"))
-    if hypervisor or container:
-        where = "a virtual machine" if hypervisor else "a container"
-        remarks.append(
-            Remark(
-                code="virtual",
-                weight="note",
-                message=(
-                    f"this is {where}: CPU sensors (RAPL, hwmon) are usually hidden, and"
-                    " neighbours share what is metered"
-                ),
-            )
-        )
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        remarks.append(
-            Remark(
-                code="cuda_visible_devices",
-                weight="note",
-                message=(
-                    f"CUDA_VISIBLE_DEVICES={visible!r}: only these GPUs are metered, numbered as"
-                    " nvidia-smi does; set CUDA_DEVICE_ORDER=PCI_BUS_ID so that CUDA agrees"
-                ),
-            )
-        )
-    if platform.system() != "Linux":
-        remarks.append(
-            Remark(code="not_linux", weight="problem", message="only Linux is supported and tested")
-        )
-    return remarks
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
 def _of_source(report: SourceReport) -> list[Remark]:
     remarks = []
     error_ms = report.period_error_ms
@@ -312,55 +219,7 @@ def _of_source(report: SourceReport) -> list[Remark]:
         if channel.faults
     ]
     for uuid, gpu in report.facts.get("gpus", {}).items():
-        remarks += _of_gpu(f"{gpu.get('name') or 'GPU'} {uuid}", gpu)
-    return remarks
-
-
-def _of_gpu(name: str, gpu: Mapping[str, Any]) -> list[Remark]:
-    remarks = []
-    others = [pid for pid in gpu.get("compute_pids") or () if pid != os.getpid()]
-    if others:
-        remarks.append(
-            Remark(
-                code="other_tenants",
-                weight="problem",
-                message=(
-                    f"{name}: {len(others)} processes compute on it ({others[:5]}); their joules"
-                    " are in every reading, stop them before measuring"
-                ),
-            )
-        )
-    if gpu.get("persistence_mode") == 0:
-        remarks.append(
-            Remark(
-                code="no_persistence",
-                weight="note",
-                message=(
-                    f"{name}: persistence mode is off, so the driver may unload and its energy"
-                    " counter start again; `sudo nvidia-smi -pm 1`"
-                ),
-            )
-        )
-    if gpu.get("mig_mode"):
-        remarks.append(
-            Remark(
-                code="mig",
-                weight="problem",
-                message=(
-                    f"{name}: MIG is on; a slice has no sensor, joules are those of the whole GPU"
-                    " and of all its slices' tenants"
-                ),
-            )
-        )
-    limit, default = gpu.get("power_limit_w"), gpu.get("power_limit_default_w")
-    if limit is not None and default is not None and limit != default:
-        remarks.append(
-            Remark(
-                code="power_capped",
-                weight="note",
-                message=f"{name}: capped at {limit:.0f} W, the default is {default:.0f} W",
-            )
-        )
+        remarks += of_gpu(f"{gpu.get('name') or 'GPU'} {uuid}", gpu)
     return remarks
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
 import math
 import os
 import select
 import signal
-import statistics
-import struct
+import threading
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +19,8 @@ import orjson
 from . import plugins
 from .errors import ConfigError, JoulemarkError
 from .journal import JournalWriter
-from .timeline import POWER_DTYPE, ReadStatus
+from .schedule import Burst, Call, Grid, Slow, read_cost_s
+from .timeline import POWER_DTYPE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,99 +30,25 @@ if TYPE_CHECKING:
 
 MAX_BUSY_RATIO: Final = 0.05
 """Share of a period that reading may take before the rate is lowered."""
-BURST_STEP_NS: Final = 1_000_000
 BURST_LIMIT_NS: Final = 150_000_000
 FLUSH_NS: Final = 100_000_000
 LATEST_NS: Final = 500_000_000
 
-_RECORD: Final = struct.Struct("<qqdHH4x")
-_GOLDEN: Final = 0.6180339887498949
-
-
-@dataclass(slots=True)
-class _Call:
-    """One call into a driver and when it is due."""
-
-    session: PowerSession
-    index: int
-    channels: Sequence[Channel]
-    first_channel: int
-    counts: bool
-    """It reads an energy counter."""
-    last: list[float] = field(default_factory=list)
-
-    def read(self, journal: JournalWriter) -> bool:
-        """Read, stamp and write; True if a counter among its channels has moved."""
-        before_ns = time.perf_counter_ns()
-        readings = self.session.read(self.index)
-        after_ns = time.perf_counter_ns()
-        values = []
-        for channel, (value, status) in enumerate(readings, self.first_channel):
-            journal.append(_RECORD.pack(before_ns, after_ns, value, channel, status))
-            values.append(value if status == ReadStatus.OK else math.nan)
-        moved = bool(self.last) and values[0] != self.last[0]
-        self.last = values
-        return moved
-
-
-@dataclass(slots=True)
-class _Grid:
-    """The calls of one rate and the instant the next round of them is due."""
-
-    calls: list[_Call]
-    period_ns: int
-    dithered: bool
-    """
-    Shift each round by a different part of the period. A counter that ticks every
-    100 ms, polled exactly every 50, would be seen at the same phase for ever and
-    the instants of its ticks never get known better than to 50 ms.
-    """
-    origin_ns: int = 0
-    round: int = 0
-    missed: int = 0
-
-    def due_ns(self) -> int:
-        shift = (self.round * _GOLDEN) % 1.0 if self.dithered else 0.0
-        return self.origin_ns + self.round * self.period_ns + int(shift * self.period_ns)
-
-    def run(self, journal: JournalWriter) -> None:
-        for call in self.calls:
-            call.read(journal)
-        self.round += 1
-        late = (time.perf_counter_ns() - self.due_ns()) // self.period_ns
-        if late > 0:
-            self.missed += late
-            self.round += late
-
-
-@dataclass(slots=True)
-class _Burst:
-    """Reads the counters every millisecond after an announced edge, until each has ticked."""
-
-    calls: list[_Call]
-    until_ns: int
-    due_ns: int
-    whole: bool = False
-    """Go on after the first tick, to learn how far ticks are apart."""
-
-    def run(self, journal: JournalWriter) -> None:
-        self.calls = [call for call in self.calls if not call.read(journal) or self.whole]
-        self.due_ns = max(self.due_ns + BURST_STEP_NS, time.perf_counter_ns())
-        if self.due_ns > self.until_ns:
-            self.calls = []
+_NICENESS: Final = -10
 
 
 class _Loop:
     """Everything the process does between `open` and `stop`."""
 
     def __init__(
-        self, journal: JournalWriter, sessions: Mapping[str, PowerSession], calls: list[_Call]
+        self, journal: JournalWriter, sessions: Mapping[str, PowerSession], calls: list[Call]
     ) -> None:
         self.journal = journal
         self.sessions = sessions
         self.calls = calls
-        self.grids: list[_Grid] = []
-        self.burst: _Burst | None = None
+        self.grids: list[Grid] = []
+        self.slow: list[Slow] = []
+        self.burst: Burst | None = None
         self.stopped = False
         self._parent = os.getppid()
         self._input = bytearray()
@@ -133,25 +59,31 @@ class _Loop:
     def start(self, power_hz: float, counter_hz: float) -> None:
         """Lay out the grids, slower where reading costs too much, and burst once."""
         now_ns = time.perf_counter_ns()
+        for session in self.sessions.values():
+            if session.period_s is not None:
+                own = [call for call in self.calls if call.session is session]
+                slow = Slow(own, session.period_s)
+                self.slow.append(slow)
+                threading.Thread(target=slow.run, daemon=True).start()
         for counts, hertz in ((False, power_hz), (True, counter_hz)):
-            chosen = [call for call in self.calls if call.counts == counts]
+            chosen = [call for call in self._fast() if call.counts == counts]
             if chosen:
-                cost_s = sum(_cost_s(call, self.journal) for call in chosen)
-                natural_s = max(call.session.period_s or 0.0 for call in chosen)
-                period_s = max(1 / hertz, cost_s / MAX_BUSY_RATIO, natural_s)
+                cost_s = sum(read_cost_s(call, self.journal) for call in chosen)
+                period_s = max(1 / hertz, cost_s / MAX_BUSY_RATIO)
                 self.grids.append(
-                    _Grid(chosen, round(period_s * 1e9), dithered=counts, origin_ns=now_ns)
+                    Grid(chosen, round(period_s * 1e9), dithered=counts, origin_ns=now_ns)
                 )
         self.mark(now_ns, whole=True)
 
     def mark(self, t_ns: int, *, whole: bool = False) -> None:
         """Begin a burst for an edge announced at *t_ns*."""
-        counters = [call for call in self.calls if call.counts]
+        counters = [call for call in self._fast() if call.counts]
         now_ns = time.perf_counter_ns()
         if counters:
-            self.burst = _Burst(
-                counters, until_ns=t_ns + BURST_LIMIT_NS, due_ns=now_ns, whole=whole
-            )
+            self.burst = Burst(counters, until_ns=t_ns + BURST_LIMIT_NS, due_ns=now_ns, whole=whole)
+
+    def _fast(self) -> list[Call]:
+        return [call for call in self.calls if call.session.period_s is None]
 
     def run(self) -> None:
         """Read on time until told to stop, or until nobody is left to tell us."""
@@ -174,6 +106,9 @@ class _Loop:
                 if not self.burst.calls:
                     self.burst = None
             self._housekeep(now_ns)
+        for slow in self.slow:
+            slow.done.set()
+            slow.drain(self.journal)
 
     def _listen(self) -> None:
         data = os.read(0, 65536)
@@ -196,6 +131,8 @@ class _Loop:
     def _housekeep(self, now_ns: int) -> None:
         if now_ns >= self._flush_due_ns:
             self._flush_due_ns = now_ns + FLUSH_NS // 2
+            for slow in self.slow:
+                slow.drain(self.journal)
             self.journal.flush()
         if now_ns >= self._latest_due_ns:
             self._latest_due_ns = now_ns + LATEST_NS
@@ -222,16 +159,6 @@ class _Loop:
         for (boundary, _), (_, value) in best.items():
             watts[boundary] = watts.get(boundary, 0.0) + value
         return watts
-
-
-def _cost_s(call: _Call, journal: JournalWriter) -> float:
-    """Median seconds of a few reads; they are written to the journal like all others."""
-    costs = []
-    for _ in range(3 if call.session.period_s else 5):
-        before_ns = time.perf_counter_ns()
-        call.read(journal)
-        costs.append((time.perf_counter_ns() - before_ns) / 1e9)
-    return statistics.median(costs)
 
 
 def _open_sources(sources: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, PowerSession]:
@@ -267,6 +194,9 @@ def _say_if_room(message: Mapping[str, Any]) -> None:
 
 def main() -> None:
     """Talk to `harness.sampler.Sampler` over stdin and stdout, one JSON document a line."""
+    with contextlib.suppress(PermissionError):
+        # Short and rare work that must be on time; allowed to root only.
+        os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
     # Ctrl-C goes to the whole process group; the parent tells us when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Unbuffered: what follows this line is for the loop, which reads the descriptor itself.
@@ -274,12 +204,12 @@ def main() -> None:
         order = orjson.loads(commands.readline())
     try:
         sessions = _open_sources(order["sources"])
-        calls: list[_Call] = []
+        calls: list[Call] = []
         channels: list[Channel] = []
         for session in sessions.values():
             for index, group in enumerate(session.calls):
                 counts = any(channel.quantity == "energy" for channel in group)
-                calls.append(_Call(session, index, group, len(channels), counts))
+                calls.append(Call(session, index, group, len(channels), counts))
                 channels += group
         facts = {name: session.facts() for name, session in sessions.items()}
         header = {

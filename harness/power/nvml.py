@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -14,6 +13,7 @@ from harness.errors import PowerUnavailableError
 from harness.timeline import Boundary, Channel, PowerKind, ReadStatus
 
 from . import _nvml_facts
+from ._nvml_devices import Gpu, select
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -88,7 +88,7 @@ class Nvml:
                 remedy=_REMEDY.get(error.value, "check that `nvidia-smi` works"),
             ) from error
         try:
-            return _Session(_select(self.devices))
+            return _Session(select(self.devices))
         except pynvml.NVMLError as error:
             pynvml.nvmlShutdown()
             raise PowerUnavailableError(
@@ -98,70 +98,6 @@ class Nvml:
         except PowerUnavailableError:
             pynvml.nvmlShutdown()
             raise
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Gpu:
-    """One device: its handle, its UUID, and the names it was asked for by."""
-
-    handle: Any
-    uuid: str
-    asked: str
-
-
-def _select(devices: Sequence[str]) -> list[_Gpu]:
-    """The devices asked for, each once, in the order asked."""
-    count = pynvml.nvmlDeviceGetCount()
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    asked = [str(device) for device in devices]
-    where = "devices"
-    if not asked and visible is not None:
-        asked = [word.strip() for word in visible.split(",") if word.strip()]
-        where = "CUDA_VISIBLE_DEVICES"
-        if not asked or asked[0] == "-1":
-            raise PowerUnavailableError(
-                f"CUDA_VISIBLE_DEVICES={visible!r} hides every GPU",
-                remedy="unset it, or name the GPUs with `--gpus`",
-            )
-    if not asked:
-        asked = [str(index) for index in range(count)]
-    found: dict[str, _Gpu] = {}
-    for name in asked:
-        handle = _handle(name, count=count, where=where)
-        uuid = pynvml.nvmlDeviceGetUUID(handle)
-        found.setdefault(uuid, _Gpu(handle=handle, uuid=uuid, asked=name))
-    return list(found.values())
-
-
-def _handle(name: str, *, count: int, where: str) -> Any:  # noqa: ANN401  a ctypes pointer
-    if name.isdecimal():
-        if int(name) >= count:
-            raise PowerUnavailableError(
-                f"{where} names GPU {name}, but NVML finds {count} (0 to {count - 1})",
-                remedy=f"correct {where}",
-            )
-        return pynvml.nvmlDeviceGetHandleByIndex(int(name))
-    if name.startswith("MIG-"):
-        try:
-            slice_handle = pynvml.nvmlDeviceGetHandleByUUID(name)
-            return pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(slice_handle)
-        except pynvml.NVMLError as error:
-            raise PowerUnavailableError(
-                f"{where} names {name}, whose parent GPU cannot be found ({error})",
-                remedy="name the parent GPU by UUID or index",
-            ) from error
-    # As CUDA does: the beginning of a UUID is enough where it is unambiguous.
-    matches = []
-    for index in range(count):
-        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-        if pynvml.nvmlDeviceGetUUID(handle).startswith(name):
-            matches.append(handle)
-    if len(matches) != 1:
-        raise PowerUnavailableError(
-            f"{where} names {name!r}, which fits {len(matches)} of {count} GPUs",
-            remedy=f"use an index below {count} or a whole UUID (`nvidia-smi -L`)",
-        )
-    return matches[0]
 
 
 def _status(error: pynvml.NVMLError) -> ReadStatus:
@@ -226,7 +162,7 @@ class _UsageCall:
 class _Session:
     """What `Nvml.open` returns."""
 
-    def __init__(self, gpus: Sequence[_Gpu]) -> None:
+    def __init__(self, gpus: Sequence[Gpu]) -> None:
         self._gpus = gpus
         self._driver = str(pynvml.nvmlSystemGetDriverVersion())
         kind: PowerKind = "emulated" if _EMULATED in self._driver else "measured"
@@ -263,7 +199,7 @@ class _Session:
 
 
 def _probe(
-    gpu: _Gpu, kind: PowerKind
+    gpu: Gpu, kind: PowerKind
 ) -> list[tuple[tuple[Channel, ...], Callable[[], list[tuple[float, ReadStatus]]]]]:
     """What this GPU answers: its calls with their channels."""
     wanted = [
@@ -311,7 +247,7 @@ def _probe(
     return calls
 
 
-def _energy_channel(gpu: _Gpu, kind: PowerKind, boundary: Boundary) -> Channel:
+def _energy_channel(gpu: Gpu, kind: PowerKind, boundary: Boundary) -> Channel:
     return Channel(
         name=f"nvml:{gpu.uuid}:energy",
         quantity="energy",
@@ -324,7 +260,7 @@ def _energy_channel(gpu: _Gpu, kind: PowerKind, boundary: Boundary) -> Channel:
     )
 
 
-def _usage_channel(gpu: _Gpu, kind: PowerKind) -> Channel:
+def _usage_channel(gpu: Gpu, kind: PowerKind) -> Channel:
     # NVML's documentation: a 1 s average from Ampere on, except GA100.
     architecture = _nvml_facts.attempt(lambda: pynvml.nvmlDeviceGetArchitecture(gpu.handle))
     averaged = isinstance(architecture, int) and architecture >= pynvml.NVML_DEVICE_ARCH_AMPERE

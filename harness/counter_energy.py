@@ -1,0 +1,159 @@
+"""Energy of a boundary by its devices' cumulative counters, with the interval it lies in."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from .counter import Knots, stretches
+from .edges import DRAWS, UNSEEN_RATIO, energy_j, place, snap
+from .errors import CoverageError
+from .record import Finding
+from .timeline import Channel, PowerTrace, ReadStatus, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy.typing as npt
+
+_QUANTILES: Final = (0.015, 0.985)
+_SEED: Final = 20_261_123
+"""Fixed, so that recomputing a run gives the same interval to the last digit."""
+_NEAR_NS: Final = 150_000_000
+_EDGE_SLACK_NS: Final = 200_000_000
+"""An edge this close to the readings is reached by the next tick or the one before."""
+
+
+def counter_energy_j(
+    counters: Mapping[str, PowerTrace],
+    powers: Mapping[str, PowerTrace],
+    window: Window,
+    findings: list[Finding],
+) -> tuple[Window, float, float, float, int]:
+    """
+    Joules of all devices of a boundary between two common, snapped edges.
+
+    Args:
+        counters: device → its energy counter.
+        powers: device → its instant power, which tells how uneven the load is near an
+            edge; may be empty.
+        window: as asked.
+        findings: gets what cut the window short.
+
+    Returns:
+        The snapped window, its joules, their lower and upper end, and the number of
+        readings inside.
+
+    Raises:
+        CoverageError: a counter has no reading in the window, or too few ticks.
+    """
+    chosen: dict[str, Knots] = {}
+    start_ns, end_ns = float(window.start_ns), float(window.end_ns)
+    for device, trace in counters.items():
+        knots = _stretch(stretches(trace), window)
+        if knots is None:
+            raise CoverageError(
+                f"{trace.channel.name} did not move in the window {window.name!r}",
+                remedy="start the sampler before the window and stop it after",
+            )
+        chosen[device] = knots
+        first_ns, last_ns = float(knots.low_ns[0]), float(knots.high_ns[-1])
+        slack_ns = max(_EDGE_SLACK_NS, 2 * float(np.median(np.diff(trace.t_before_ns))))
+        if knots.t_first_ns > window.start_ns + slack_ns:
+            findings.append(_late(trace.channel, knots, window))
+        if knots.t_last_ns < window.end_ns - slack_ns:
+            findings.append(_cut(trace.channel, knots, window))
+        start_ns, end_ns = max(start_ns, first_ns), min(end_ns, last_ns)
+    if end_ns <= start_ns:
+        raise _too_short(window)
+    random = np.random.default_rng(_SEED)
+    placed = {name: place(knots, (start_ns, end_ns), random)[0] for name, knots in chosen.items()}
+    snapped_ns = [
+        snap(
+            [(chosen[name], edges[side]) for name, edges in placed.items()],
+            asked_ns,
+            planned=window.planned,
+        )
+        for side, asked_ns in enumerate((start_ns, end_ns))
+    ]
+    if snapped_ns[1] <= snapped_ns[0]:
+        raise _too_short(window)
+    total_j, drawn_j, samples = 0.0, np.zeros(DRAWS), 0
+    for name, edges in placed.items():
+        unseen = random.choice([-UNSEEN_RATIO, UNSEEN_RATIO], size=DRAWS)
+        for side, sign in ((0, -1.0), (1, 1.0)):
+            near_w = _near_w(powers.get(name), snapped_ns[side])
+            best_j, draws_j = energy_j(edges[side], snapped_ns[side], near_w, unseen, random)
+            total_j += sign * best_j
+            drawn_j += sign * draws_j
+            # The counter shows whole quanta, rounded down.
+            drawn_j += sign * random.uniform(0, counters[name].channel.quantum or 0.0, DRAWS)
+        t_ns = counters[name].t_before_ns
+        samples += int(np.count_nonzero((t_ns >= snapped_ns[0]) & (t_ns <= snapped_ns[1])))
+    low_j, high_j = np.quantile(drawn_j, _QUANTILES)
+    gain = max(trace.channel.gain_ratio or 0.0 for trace in counters.values())
+    return (
+        dataclasses.replace(window, start_ns=round(snapped_ns[0]), end_ns=round(snapped_ns[1])),
+        total_j,
+        min(float(low_j), total_j) - gain * total_j,
+        max(float(high_j), total_j) + gain * total_j,
+        samples,
+    )
+
+
+def _too_short(window: Window) -> CoverageError:
+    return CoverageError(
+        f"the window {window.name!r} lasts {window.duration_s:.3f} s, of which no two ticks of"
+        " the energy counter were seen",
+        remedy="measure for longer; 5 s is a sensible minimum",
+    )
+
+
+def _near_w(power: PowerTrace | None, edge_ns: float) -> npt.NDArray[np.float64]:
+    """Power readings of one device taken within a tick or two of an edge."""
+    if power is None:
+        return np.empty(0)
+    near = np.abs(power.t_before_ns - edge_ns) < _NEAR_NS
+    found: npt.NDArray[np.float64] = power.value[near & (power.status == ReadStatus.OK)]
+    return found
+
+
+def _stretch(parts: Sequence[Knots], window: Window) -> Knots | None:
+    """The first part that reaches into the window; what was measured up to the fault."""
+    for knots in parts:
+        inside = min(knots.high_ns[-1], window.end_ns) - max(knots.low_ns[0], window.start_ns)
+        if inside > 0:
+            return knots
+    return None
+
+
+def _late(channel: Channel, knots: Knots, window: Window) -> Finding:
+    late_s = (knots.t_first_ns - window.start_ns) / 1e9
+    return Finding(
+        code="readings_begin_late",
+        severity="invalid",
+        message=(
+            f"{channel.name}: the first good reading is {late_s:.3f} s into the window"
+            f" {window.name!r}; the joules are those from there"
+        ),
+    )
+
+
+def _cut(channel: Channel, knots: Knots, window: Window) -> Finding:
+    at_s = (knots.t_last_ns - window.start_ns) / 1e9
+    reasons = {
+        "reset": ("counter_reset", "the energy counter was reset"),
+        "lost": ("device_lost", "the device stopped answering"),
+        "stall": ("counter_stalled", "the energy counter stopped moving"),
+    }
+    code, text = reasons[knots.fault] if knots.fault else ("readings_end", "the readings end")
+    return Finding(
+        code=code,
+        severity="invalid",
+        message=(
+            f"{channel.name}: {text} {at_s:.3f} s into the window {window.name!r} of"
+            f" {window.duration_s:.3f} s; the joules are those up to there"
+        ),
+    )
