@@ -54,9 +54,10 @@ class Row:
 
 def summary(record: RunRecord) -> list[Row]:
     """The metrics that matter most, in a fixed order; those the record has."""
-    boundaries = [
-        name for name in BOUNDARIES if any(boundary_of(key) == name for key in record.metrics)
-    ]
+    present = {boundary_of(key) for key in record.metrics}
+    # A GPU's memory is part of the GPU: its own numbers come later, among all others.
+    hidden = {"gpu_memory"} if "gpu" in present else set()
+    boundaries = [name for name in BOUNDARIES if name in present - hidden]
     keys = [
         template.format(boundary=boundary)
         for template in _SUMMARY

@@ -58,10 +58,11 @@ def select(config: RunConfig) -> Selection:
     """
     has_gpu = _opens("nvml", config.power)
     findings = []
+    automatic = config.power.sources == ("auto",)
     kind, engine = config.engine_kind, config.engine
     if engine is None:
         kind, engine = _engine(has_gpu=has_gpu)
-        if has_gpu and engine.runs_on == "cpu":
+        if automatic and has_gpu and engine.runs_on == "cpu":
             findings.append(
                 Finding(
                     code="gpu_not_used",
@@ -71,7 +72,7 @@ def select(config: RunConfig) -> Selection:
                     "joulemark, or name a running server with --url",
                 )
             )
-    if config.power.sources != ("auto",):
+    if not automatic:
         findings += _mismatch(engine, config.power.sources, has_gpu=has_gpu)
         return Selection(
             engine_kind=kind,
