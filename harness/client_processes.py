@@ -179,17 +179,22 @@ class _Parent:
 class _Reporter:
     """A child's end of the pipe: sends what has ended, now and then, in one piece."""
 
-    def __init__(self, pipe: Connection) -> None:
+    def __init__(self, pipe: Connection, stopped: Event) -> None:
         self.progress = LoadProgress()
         self._pipe = pipe
+        self._stopped = stopped
         self._traces: list[RequestTrace] = []
         self._due_ns = 0
 
     def add(self, trace: RequestTrace) -> None:
         """One request has ended."""
         self._traces.append(trace)
+
+    def is_set(self) -> bool:
+        """The parent wants an end; the loop asks twenty times a second, so we report here."""
         if time.perf_counter_ns() >= self._due_ns:
             self.send()
+        return self._stopped.is_set()
 
     def send(self) -> None:
         """Send everything that waits."""
@@ -216,7 +221,7 @@ def _child(plan: LoadPlan, path: Path, pipe: Connection, stopped: Event, cpu: in
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if cpu is not None:
         os.sched_setaffinity(0, {cpu})
-    reporter = _Reporter(pipe)
+    reporter = _Reporter(pipe, stopped)
     journal = JournalWriter(path, EVENT_DTYPE, {})
     try:
         tally = run_from(
@@ -224,7 +229,7 @@ def _child(plan: LoadPlan, path: Path, pipe: Connection, stopped: Event, cpu: in
             journal=journal,
             on_result=reporter.add,
             progress=reporter.progress,
-            stop=stopped,
+            stop=reporter,
             start=reporter.start,
         )
         journal.close()

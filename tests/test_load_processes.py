@@ -93,7 +93,7 @@ def test_an_open_loop_has_the_due_times_of_one_process(tmp_path: Path):
 
 
 def test_stop_reaches_all(tmp_path: Path):
-    slow = MockSettings(ttft_s=0.01, itl_s=10.0)
+    slow = MockSettings(ttft_s=0.01, itl_s=10.0, batch=False)
 
     def stop_after_ten(traces, stop) -> None:
         if len(traces) == 10:
