@@ -49,6 +49,15 @@ def j_per_token(energy_j: float, tokens: float) -> float:
     return energy_j / require("tokens", tokens, above=True)
 
 
+def mean_other_w(
+    other_active_w: float, *, utilisation_ratio: float, load_independent_ratio: float
+) -> float:
+    """F2: the host's mean power, part of which does not follow the load."""
+    serving = require("utilisation_ratio", utilisation_ratio, high=1.0, above=True)
+    fixed = require("load_independent_ratio", load_independent_ratio, high=1.0)
+    return require("other_active_w", other_active_w) * (fixed + (1 - fixed) * serving)
+
+
 def it_w(
     device_w: float,
     idle_w: float,
@@ -68,9 +77,12 @@ def it_w(
         load_independent_ratio: share of *other_active_w* that does not follow the load.
     """
     serving = require("utilisation_ratio", utilisation_ratio, high=1.0, above=True)
-    fixed = require("load_independent_ratio", load_independent_ratio, high=1.0)
     board = serving * require("device_w", device_w) + (1 - serving) * require("idle_w", idle_w)
-    return board + require("other_active_w", other_active_w) * (fixed + (1 - fixed) * serving)
+    return board + mean_other_w(
+        other_active_w,
+        utilisation_ratio=utilisation_ratio,
+        load_independent_ratio=load_independent_ratio,
+    )
 
 
 def other_from_wall_w(wall_w: float, device_w: float) -> float:

@@ -133,11 +133,8 @@ class Split:
     @property
     def electricity_usd_per_mtok(self) -> float:
         """Energy, cooling and electrical loss: the electricity bill."""
-        return (
-            self.it_energy_usd_per_mtok
-            + self.cooling_usd_per_mtok
-            + self.electrical_loss_usd_per_mtok
-        )
+        bill = (self.it_energy_usd_per_mtok, self.cooling_usd_per_mtok)
+        return sum(bill) + self.electrical_loss_usd_per_mtok
 
     def share_ratio(self, part: str) -> float | None:
         """One part over the total; None where either is missing."""
@@ -194,7 +191,14 @@ def split(inputs: CostInputs) -> Split:
     return Split(
         device_j_per_token=device_j,
         idle_j_per_token=idle_j,
-        other_j_per_token=None if inputs.other_active_w is None else it_j - device_j - idle_j,
+        other_j_per_token=None
+        if inputs.other_active_w is None
+        else cost.mean_other_w(
+            inputs.other_active_w,
+            utilisation_ratio=busy,
+            load_independent_ratio=inputs.load_independent_ratio,
+        )
+        / tokens_per_s,
         it_j_per_token=it_j,
         facility_j_per_token=facility_j,
         it_w=it_w,
@@ -225,13 +229,8 @@ def split(inputs: CostInputs) -> Split:
 
 
 def _sum(parts: dict[str, float | None], names: tuple[str, ...]) -> float | None:
-    total = 0.0
-    for name in names:
-        value = parts[name]
-        if value is None:
-            return None
-        total += value
-    return total
+    values = [value for name in names if (value := parts[name]) is not None]
+    return sum(values) if len(values) == len(names) else None
 
 
 def _load_factor(inputs: CostInputs, it_w: float) -> float | None:

@@ -80,8 +80,11 @@ def with_fans(inputs: CostInputs, fan_ratio: float) -> CostInputs:
         utilisation_ratio=inputs.utilisation_ratio,
         load_independent_ratio=inputs.load_independent_ratio,
     )
-    fixed = inputs.load_independent_ratio
-    mean_share = fixed + (1 - fixed) * inputs.utilisation_ratio
+    mean_share = cost.mean_other_w(
+        1.0,
+        utilisation_ratio=inputs.utilisation_ratio,
+        load_independent_ratio=inputs.load_independent_ratio,
+    )
     saved_w = it_w * (1 - (1 - inputs.fan_ratio) / (1 - fan_ratio))
     host_w = cost.require(
         "host power without its fans", inputs.other_active_w - saved_w / mean_share
