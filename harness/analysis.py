@@ -90,7 +90,8 @@ def _measured_events(raw: RawRun) -> npt.NDArray[Any]:
     if not starts:
         return raw.events[:0]
     late = raw.events["t_ns"] >= starts[0]
-    return raw.events[late & ~np.isin(raw.events["request"], warmup)]
+    own: npt.NDArray[Any] = raw.events[late & ~np.isin(raw.events["request"], warmup)]
+    return own
 
 
 def _window(

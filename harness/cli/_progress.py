@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import threading
 import time
@@ -85,7 +86,9 @@ class Progress:
             with self._lock:
                 line = self._line()
             if self._terminal:
-                click.echo(f"\r\x1b[K{line}", nl=False, err=True)
+                # A line that wraps could not be redrawn.
+                fitting = line[: shutil.get_terminal_size().columns - 1]
+                click.echo(f"\r\x1b[K{fitting}", nl=False, err=True)
             else:
                 click.echo(f"joulemark: {line}", err=True)
 
