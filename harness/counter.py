@@ -136,7 +136,9 @@ def _knots(
     each = True
     if tick_ns is not None:
         low_ns = np.maximum(low_ns, before_ns[moved] - tick_ns)
-        each = tick_ns > float(np.median(np.diff(before_ns)))
+        gaps_ns = np.diff(before_ns)
+        apart_ns = gaps_ns[gaps_ns > _DENSE_NS]
+        each = len(apart_ns) == 0 or tick_ns > float(np.median(apart_ns))
     return Knots(
         low_ns=low_ns,
         high_ns=after_ns[moved].astype(np.float64),

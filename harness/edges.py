@@ -23,6 +23,7 @@ JOINT_LIMIT_NS: Final = 40e9
 """Longer windows get a lattice of their own at each edge: no crystal is steady for ever."""
 REACH_NS: Final = 12e9
 """How far around an edge ticks are used for the lattice."""
+_BURST_NS: Final = 150e6
 _NEIGHBOURS: Final = 3
 UNSEEN_RATIO: Final = 0.85
 """
@@ -123,9 +124,12 @@ def snap(all_placed: Sequence[tuple[Knots, Placed]], asked_ns: float, *, planned
     edges: list[float] = []
     for knots, placed in all_placed:
         ticks_ns = placed.middle_ns
-        after = knots.high_ns[placed.index] >= asked_ns
+        low_ns, high_ns = knots.low_ns[placed.index], knots.high_ns[placed.index]
+        after = (high_ns >= asked_ns) & (low_ns <= asked_ns + _BURST_NS)
         if planned and np.any(after):
-            edges.append(float(ticks_ns[int(np.argmax(after))]))
+            # The first reading of a burst shows a tick that may be long past.
+            width_ns = np.where(after, high_ns - low_ns, np.inf)
+            edges.append(float(ticks_ns[int(np.argmax(width_ns < 1.5 * width_ns.min()))]))
         else:
             edges.append(float(ticks_ns[int(np.argmin(np.abs(ticks_ns - asked_ns)))]))
     return statistics.median_low(edges)

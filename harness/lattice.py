@@ -21,6 +21,10 @@ _JITTERS_NS: Final = {1e5: 1.0, 3e5: 0.1, 1e6: 0.03, 3e6: 0.01, 1e7: 0.003}
 By how much single ticks may be off the lattice, and how likely that is before anything
 was seen. A timer is regular or it is not: the brackets tell, where there are enough.
 """
+_GOOD_JITTER_NS: Final = 1e6
+_WIDE_RATIO: Final = 1.2
+_FAR_RATIO: Final = 1.7
+_REFINEMENTS: Final = 3
 _JITTER_LIMIT_RATIO: Final = 0.25
 """Ticks that are off a lattice by more than this share of its period are on none."""
 
@@ -32,7 +36,8 @@ class Lattice:
 
     Args:
         base_ns: the instant from which x and y count.
-        number: shape (n,), int64: which tick of the lattice each knot is, from 0.
+        number: shape (n,), int64: which tick of the lattice each knot is.
+        last: n_last, the tick that y is.
         x_ns: shape (draws,): tick 0.
         y_ns: shape (draws,): the last tick.
         jitter_ns: shape (draws,): each tick may be off the lattice by this much.
@@ -40,6 +45,7 @@ class Lattice:
 
     base_ns: float
     number: npt.NDArray[np.int64]
+    last: int
     x_ns: npt.NDArray[np.float64]
     y_ns: npt.NDArray[np.float64]
     jitter_ns: npt.NDArray[np.float64]
@@ -47,7 +53,7 @@ class Lattice:
     @property
     def period_s(self) -> float:
         """The period, at the middle of what is allowed."""
-        return float(np.mean(self.y_ns - self.x_ns) / self.number[-1]) / 1e9
+        return float(np.mean(self.y_ns - self.x_ns) / self.last) / 1e9
 
     def draw_ns(
         self, random: np.random.Generator, knots: npt.NDArray[np.int64]
@@ -63,7 +69,7 @@ class Lattice:
             Shape (draws, k), nanoseconds; a row is of one lattice, so that what the
             ticks have in common (the phase) is in all of them.
         """
-        share = self.number[knots] / self.number[-1]
+        share = self.number[knots] / self.last
         ticks = self.x_ns[:, None] + (self.y_ns - self.x_ns)[:, None] * share
         shift = random.uniform(-1.0, 1.0, size=ticks.shape) * self.jitter_ns[:, None]
         drawn: npt.NDArray[np.float64] = self.base_ns + ticks + shift
@@ -93,18 +99,33 @@ def fit(
     Returns:
         None if there are too few ticks, or if they are on no lattice.
     """
-    if len(low_ns) < MIN_TICKS:
+    steps = np.diff((low_ns + high_ns) / 2)
+    # Several ticks may have fallen into a bracket this wide; it is numbered at the end.
+    narrow = (
+        high_ns - low_ns < _WIDE_RATIO * np.median(steps)
+        if len(steps)
+        else np.ones(len(low_ns), dtype=np.bool_)
+    )
+    if np.count_nonzero(narrow) < MIN_TICKS:
         return None
-    base_ns = float(low_ns[0])
-    low, high = low_ns - base_ns, high_ns - base_ns
-    for number in _numberings((low + high) / 2):
-        limit_ns = min(max(_JITTERS_NS), _JITTER_LIMIT_RATIO * float(high[-1]) / int(number[-1]))
-        # Without an area at the largest jitter there is none at the others.
-        if len(_polygon(low - limit_ns, high + limit_ns, number)) > 2:  # noqa: PLR2004
-            found = _weigh(low, high, number, random, draws=draws, limit_ns=limit_ns)
-            if found is not None:
-                x_ns, y_ns, jitter_ns = found
-                return Lattice(base_ns, number, x_ns, y_ns, jitter_ns)
+    base_ns = float(low_ns[narrow][0])
+    low, high = low_ns[narrow] - base_ns, high_ns[narrow] - base_ns
+    # Nearly any numbering fits a lattice whose ticks may be off by a lot, so first see
+    # whether one fits well.
+    for most_ns in (_GOOD_JITTER_NS, max(_JITTERS_NS)):
+        for number in _numberings((low + high) / 2):
+            limit_ns = min(most_ns, _JITTER_LIMIT_RATIO * float(high[-1]) / int(number[-1]))
+            # Without an area at the largest jitter there is none at the others.
+            if len(_polygon(low - limit_ns, high + limit_ns, number)) > 2:  # noqa: PLR2004
+                found = _weigh(low, high, number, random, draws=draws)
+                if found is not None:
+                    x_ns, y_ns, jitter_ns = found
+                    period_ns = float(np.mean(y_ns - x_ns)) / int(number[-1])
+                    # The value read at a bracket's end is that of the last tick before it.
+                    last = (high_ns - base_ns - float(np.mean(x_ns))) / period_ns
+                    everywhere = np.floor(last).astype(np.int64)
+                    everywhere[narrow] = number
+                    return Lattice(base_ns, everywhere, int(number[-1]), x_ns, y_ns, jitter_ns)
     return None
 
 
@@ -115,7 +136,6 @@ def _weigh(
     random: np.random.Generator,
     *,
     draws: int,
-    limit_ns: float,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
     """Draws of x, y and jitter by their probability given the brackets."""
     points: list[npt.NDArray[np.float64]] = []
@@ -124,7 +144,7 @@ def _weigh(
     share = number / number[-1]
     for jitter_ns, likely in _JITTERS_NS.items():
         corners = _polygon(low - jitter_ns, high + jitter_ns, number)
-        if jitter_ns > limit_ns or len(corners) <= 2:  # noqa: PLR2004
+        if len(corners) <= 2:  # noqa: PLR2004
             continue
         drawn, area = _draw(np.array(corners), random, 2 * draws)
         ticks = drawn[:, :1] + (drawn[:, 1:] - drawn[:, :1]) * share
@@ -166,15 +186,21 @@ def _numberings(middle: npt.NDArray[np.float64]) -> Iterator[npt.NDArray[np.int6
     """
     seen = len(middle) - 1
     yield np.arange(seen + 1)
+    steps = np.diff(middle)
+    far = steps > _FAR_RATIO * np.median(steps)
+    if np.any(far) and not np.all(far):
+        # All were seen but for those in a silence.
+        counts = np.where(far, np.maximum(np.rint(steps / steps[~far].mean()), 1), 1)
+        yield np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
     for missed in range(1, seen + 1):
-        period = (middle[-1] - middle[0]) / (seen + missed)
-        steps = middle / period
-        # The phase at which most middles are near a whole number.
-        phase = np.angle(np.exp(2j * np.pi * steps).mean()) / (2 * np.pi)
-        number = np.rint(steps - phase).astype(np.int64)
+        slope, offset = (middle[-1] - middle[0]) / (seen + missed), middle[0]
+        number = np.rint((middle - offset) / slope)
+        for _ in range(_REFINEMENTS):
+            slope, offset = np.polyfit(number, middle, 1)
+            number = np.rint((middle - offset) / slope)
         number -= number[0]
-        if np.all(np.diff(number) > 0) and number[-1] == seen + missed:
-            yield number
+        if np.all(np.diff(number) > 0):
+            yield number.astype(np.int64)
 
 
 def _polygon(
