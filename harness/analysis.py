@@ -17,7 +17,7 @@ from .energy import (
     window_row,
 )
 from .integrate import traces
-from .performance import latencies, request_findings, throughput, token_counts
+from .performance import absences, latencies, request_findings, throughput, token_counts
 from .record import Finding, MetricValue, RunRecord
 from .timeline import Window
 from .tokens import TokenTimes, token_times
@@ -57,6 +57,7 @@ def analyse(raw: RawRun) -> RunRecord:
         window = found.window
         metrics |= throughput(window, measured, tokens)
         metrics |= latencies(window, measured, events, config["load"]["pattern"])
+        findings += absences(metrics, measured)
         energies, why = energies_of(power, window, config["window"], findings)
         windows.append(window_row(window, energies, valid=not why and bool(energies)))
         for energy in energies:

@@ -13,11 +13,14 @@ from .record import Finding, MetricValue
 from .timeline import EventKind, Window
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
 
     from .store import RawRun
     from .tokens import TokenTimes
 
+_LATENCIES: Final = ("ttft_s", "tpot_s", "itl_s", "e2e_s")
 _OPEN_LOOP_ONLY: Final = ("ttft_from_due_s", "e2e_from_due_s")
 
 
@@ -60,6 +63,24 @@ def latencies(
         for family, values in families.items()
         for statistic, value in summarise(values, card_of(f"{family}.mean").unit).items()
     }
+
+
+def absences(metrics: Mapping[str, MetricValue], requests: pd.DataFrame) -> list[Finding]:
+    """Why a latency is not among the metrics of a window, one finding for each reason."""
+    missing = [name for name in _LATENCIES if f"{name}.mean" not in metrics]
+    if not missing:
+        return []
+    good = requests[requests["error_kind"].isna()]
+    if not len(good):
+        why = "no request succeeded"
+    elif good["t_first_ns"].isna().all():
+        why = "no answer had any content"
+    elif missing == ["tpot_s"]:
+        why = "no answer was counted to have two tokens or more"
+    else:
+        why = "no request that succeeded was sent in the window, or its answer came in one piece"
+    message = f"{', '.join(missing)} cannot be given: {why}"
+    return [Finding(code="latency_missing", severity="warning", message=message)]
 
 
 def token_counts(

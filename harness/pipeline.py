@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +18,7 @@ from .analysis import analyse
 from .arrivals import Arrivals
 from .clock import WallAnchor
 from .contracts import Engine
-from .errors import EngineError, JoulemarkError
+from .errors import EngineError, JoulemarkError, PowerUnavailableError
 from .files import write_atomically
 from .record import Finding, RunRecord
 from .sampler import Sampler
@@ -160,6 +161,10 @@ class _Run:
         with self._writer, _log_file(folder / store.LOG):
             try:
                 self._record()
+            except PowerUnavailableError:
+                # Nothing was recorded yet, so nothing is left behind.
+                shutil.rmtree(folder)
+                raise
             except JoulemarkError as caught:
                 error = self._blame(caught)
                 self._mark("interrupted", reason=error.problem)
@@ -344,6 +349,8 @@ class _Run:
         """
         counters = self._engine.counters()
         if counters is None:
+            if when == "before":
+                self._no_counter("this engine has none that is known")
             return None
         url = self._engine.endpoint(None).base_url + counters.path
         deadline = time.monotonic() + _COUNTER_SETTLE_S
@@ -356,16 +363,14 @@ class _Run:
                     break
                 counts = again
         except EngineError as error:
-            self._find(
-                Finding(
-                    code="no_server_counter",
-                    severity="warning",
-                    message=f"the engine's own token counter is not in the record: {error}",
-                )
-            )
+            self._no_counter(str(error))
             return None
         self._mark("token_counters", when=when, **dataclasses.asdict(counts))
         return counts.generated
+
+    def _no_counter(self, why: str) -> None:
+        message = f"the engine's own token counter is not in the record: {why}"
+        self._find(Finding(code="no_server_counter", severity="info", message=message))
 
     def _blame(self, error: JoulemarkError) -> JoulemarkError:
         """An engine that has died explains failing requests better than they do themselves."""

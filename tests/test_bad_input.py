@@ -116,3 +116,25 @@ def test_an_unwritable_artifact_folder(joulemark, tmp_path):
     (tmp_path / "file").write_text("")
     done = joulemark("run", "quickstart", "--artifact-dir", "file/runs", "--engine", "llama_cpp")
     assert "cannot make the run folder" in complaint(done)
+
+
+def test_a_power_source_that_is_not_there_leaves_nothing_behind(joulemark, tmp_path, model):
+    assert model
+    done = joulemark(
+        "run", "quickstart", "--engine", "llama_cpp", "-s", 'power.sources=["redfish"]',
+        "-s", "power.redfish.url=http://127.0.0.1:9",
+    )  # fmt: skip
+    assert complaint(done)
+    assert not list((tmp_path / "runs").iterdir())
+
+
+def test_an_open_loop_reports_latency_from_the_due_time_too(joulemark):
+    with serving(good) as url:
+        done = joulemark(
+            "run", "quickstart", "--url", url, "--model", "m", "--request-rate", "40",
+            "--request-count", "60", "--osl", "4", "--json",
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert '"ttft_from_due_s.p99"' in done.stdout
+    assert '"power_elsewhere"' in done.stdout
+    assert '"no_server_counter"' in done.stdout
