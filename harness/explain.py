@@ -32,8 +32,10 @@ def walk(
         model_is_known: the user named the model's config; else its name has to match.
         seed: of the intervals.
     """
-    wanted = interactivity_tok_per_s or case.point.interactivity_tok_per_s
-    floor = cost.require("interactivity", wanted or DEFAULT_INTERACTIVITY, above=True)
+    floor = interactivity_tok_per_s
+    if floor is None:
+        floor = case.point.interactivity_tok_per_s or DEFAULT_INTERACTIVITY
+    cost.require("interactivity", floor, above=True)
     steps = (
         *joules(case),
         *dollars(case, evidence, seed=seed),

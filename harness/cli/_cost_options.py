@@ -34,6 +34,7 @@ _OPTIONS: Final = (
     click.option(
         "--published",
         metavar="ACCELERATOR/DEVICES/BATCH",
+        multiple=True,
         help="A point of ML.ENERGY v3 (gpt-oss-120b, vLLM), e.g. h100-sxm/1/64.",
     ),
     click.option(
@@ -120,8 +121,8 @@ def _points(options: dict[str, Any], catalogue: Catalogue) -> list[Point]:
         of_run(record, catalogue, basis=options["basis"])
         for record in records(options["runs"], options["artifact_dir"])
     ]
-    if options["published"]:
-        measured, prompt = published(options["published"])
+    for key in options["published"]:
+        measured, prompt = published(key)
         found.append(of_published(measured, catalogue.sources["mlenergy-v3"], input_tokens=prompt))
     if options["tok_per_s"] is not None:
         found.append(

@@ -56,7 +56,7 @@ def COMMAND(  # noqa: N802
 
     catalogue = load(options["extra"])
     if not options["runs"] and options["tok_per_s"] is None and not options["published"]:
-        options["published"] = DEFAULT_POINT
+        options["published"] = (DEFAULT_POINT,)
     data = evidence(catalogue)
     if model_config is not None:
         data = dataclasses.replace(data, model=model_shape(model_config))
