@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import meter_sampler
 import numpy as np
 from meter_tables import METERS, Cell, insert, judge, said, tables
 from meter_worlds import PHASES, Plan, accuracy_world, fault_world, plan, shapes
@@ -32,9 +33,10 @@ PEER_PACKAGES: Final = (
     "nvidia-ml-py==13.615.71",
 )
 LENGTHS_S: Final = (0.5, 1.0, 5.0, 30.0)
-START_S: Final = 25.0
+START_S: Final = 15.0
 """In the fault runs: time for a meter to be imported and started."""
-FAULT_AFTER_S: Final = 3.5
+FAULT_MARKS_S: Final = (3.5, 10.5)
+"""When the counter is reset, and when the GPU is lost, after the first edge."""
 
 
 def make_peers() -> Path:
@@ -123,25 +125,28 @@ def _over_asked_window(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def faults(meters: list[str], *, seed: int) -> list[str]:
-    """What each meter says of a 6 s window in which the counter is reset or the GPU lost."""
+    """What each meter says of a window in which the counter is reset, and of one with a loss."""
     told_of = "says | true up to it | true in the window"
     lines = [f"| meter | counter reset: {told_of} | GPU lost: {told_of} |", "|---" * 7 + "|"]
     with tempfile.TemporaryDirectory() as scratch:
         for name in meters:
-            world = fault_world(seed=seed, fault_s=START_S + FAULT_AFTER_S)
+            at_s = [START_S + mark_s for mark_s in FAULT_MARKS_S]
+            world = fault_world(seed=seed, reset_s=at_s[0], lost_s=at_s[1])
             timeline = Plan(
-                marks_s=(0.0, 6.0),
-                windows=(("fault", 0, 1),),
+                marks_s=(0.0, 6.0, 7.0, 13.0),
+                windows=(("reset", 0, 1), ("lost", 2, 3)),
                 zero_ns=world.origin_ns + round(START_S * 1e9),
             )
             told = run_meter(name, world, timeline, Path(scratch))
             cells = []
-            for answer in sorted(told["answers"], key=lambda row: int(row["gpu"])):
-                model = SensorModel(world, answer["gpu"])
-                fault_ns = world.origin_ns + round((START_S + FAULT_AFTER_S) * 1e9)
+            for which, fault_s in enumerate(at_s):
+                # GPU 0 is judged in the first window, GPU 1 in the second.
+                (answer,) = (row for row in told["answers"] if row["gpu"] == row["window"] == which)
+                model = SensorModel(world, which)
                 start_ns = answer.get("asked_start_ns", answer["start_ns"])
                 end_ns = answer.get("asked_end_ns", answer["end_ns"])
-                until_j = model.true_energy_j(start_ns, max(min(fault_ns, end_ns), start_ns))
+                fault_ns = world.origin_ns + round(fault_s * 1e9)
+                until_j = model.true_energy_j(start_ns, fault_ns)
                 whole_j = model.true_energy_j(start_ns, end_ns)
                 own_j = model.true_energy_j(answer["start_ns"], answer["end_ns"])
                 cells += [said(answer, own_j), f"{until_j:.1f} J", f"{whole_j:.1f} J"]
@@ -181,6 +186,8 @@ def main() -> None:
         f"| {facts['wall_s']:.1f} |"
         for name, facts in told.items()
     ]
+    if any(name.startswith("joulemark") for name in meters):
+        lines += ["", *meter_sampler.lines()]
     if not options.no_faults:
         lines += ["", *faults(meters, seed=options.seed)]
     load_after = os.getloadavg()

@@ -6,6 +6,8 @@ import importlib.metadata
 import json
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +37,13 @@ def main(name: str, schedule_file: str, answer_file: str, journal_file: str) -> 
     header, records, _ = read_journal(Path(journal_file), POWER_DTYPE)
     found = traces(header, records)
     devices = list(dict.fromkeys(trace.channel.device for trace in found))
-    answers = []
-    for gpu, device in enumerate(devices):
-        own = [trace for trace in found if trace.channel.device == device]
-        for window, (i, j) in enumerate(schedule.windows):
-            answers.append(
-                {"window": window, "gpu": gpu} | _answer(own, stamps[i], stamps[j], planned=planned)
-            )
+    jobs = [
+        (gpu, [trace for trace in found if trace.channel.device == device], schedule.windows)
+        for gpu, device in enumerate(devices)
+    ]
+    with ProcessPoolExecutor(2) as pool:
+        made = pool.map(partial(_answers, stamps=stamps, planned=planned), jobs)
+        answers = [answer for some in made for answer in some]
     told = {
         "version": f"joulemark {importlib.metadata.version('joulemark')}",
         "wall_s": schedule.wall_s,
@@ -53,6 +55,16 @@ def main(name: str, schedule_file: str, answer_file: str, journal_file: str) -> 
         "answers": answers,
     }
     Path(answer_file).write_text(json.dumps(told), encoding="utf-8")
+
+
+def _answers(
+    job: tuple[int, list[PowerTrace], list[tuple[int, int]]], *, stamps: list[int], planned: bool
+) -> list[dict[str, Any]]:
+    gpu, own, windows = job
+    return [
+        {"window": window, "gpu": gpu} | _answer(own, stamps[i], stamps[j], planned=planned)
+        for window, (i, j) in enumerate(windows)
+    ]
 
 
 def _answer(own: list[PowerTrace], start_ns: int, end_ns: int, *, planned: bool) -> dict[str, Any]:

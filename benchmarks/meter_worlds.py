@@ -103,12 +103,12 @@ def _in_phase(gpu: EmulatedGpu) -> EmulatedGpu:
     return dataclasses.replace(gpu, waveform=wave)
 
 
-def fault_world(*, seed: int, fault_s: float) -> World:
-    """GPU 0's counter is reset, GPU 1 is lost, both at *fault_s* after the origin."""
+def fault_world(*, seed: int, reset_s: float, lost_s: float) -> World:
+    """GPU 0's counter is reset at *reset_s* after the origin, GPU 1 is lost at *lost_s*."""
     waves = [waveform.constant(power_w=500.0)] * 2
     world = make.with_sensors(make.make_world(waves, seed=seed), noise_w=1.0)
     faults = (
-        Fault(kind="reset", gpu=0, start_s=fault_s),
-        Fault(kind="lost", gpu=1, start_s=fault_s),
+        Fault(kind="reset", gpu=0, start_s=reset_s),
+        Fault(kind="lost", gpu=1, start_s=lost_s),
     )
     return dataclasses.replace(world, faults=faults)
