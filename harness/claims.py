@@ -226,7 +226,7 @@ def _with_runs(
         found += results
         if not results:
             unused.append(f"{run.label}: {reason or 'no case has its accelerator and token basis'}")
-    return tuple(found), tuple(unused)
+    return tuple(found), tuple(dict.fromkeys(unused))
 
 
 def _unfit(run: Point, claim: Claim) -> str | None:

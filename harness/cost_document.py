@@ -41,6 +41,7 @@ def document(case: Case, *, seed: int = 0, draws: int = DRAWS) -> dict[str, Any]
         "site": case.site.key,
         "currency": case.site.currency,
         "host_power": case.host_method,
+        "rate_basis": case.rate_basis,
         "rate_includes_power": case.inputs.rate_includes_power,
         "inputs": {name: figure_row(figure) for name, figure in sorted(case.figures.items())},
         "result": numbers | {"electricity_usd_per_mtok": case.result.electricity_usd_per_mtok},

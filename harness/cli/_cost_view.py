@@ -84,7 +84,9 @@ def _number(value: float | None, form: str) -> str:
 def _split(document: dict[str, Any]) -> Table:
     result = document["result"]
     total = result["total_usd_per_mtok"]
-    kind = "owned or rented, all in" if document["rate_includes_power"] else "server priced apart"
+    all_in = ", all in" if document["rate_includes_power"] else ", power on top"
+    basis = document["rate_basis"]
+    kind = "no price" if basis == "none" else f"{basis} price{all_in}"
     table = _table(
         f"{document['currency']} per million {document['token_basis']} tokens ({kind}; "
         f"power {document['power_kind']})",
