@@ -66,7 +66,7 @@ class Accelerator:
         vendor: in lower case.
         cooling: in words.
         scale_up_domain: devices on one link.
-        device_names: parts of what the driver calls it.
+        device_names: what the driver calls it, or how that begins.
         figures: name to figure.
     """
 
@@ -194,11 +194,19 @@ class Catalogue:
         return max(fitting, key=lambda price: _day(price.per_hour.source), default=None)
 
     def recognise(self, device_name: str) -> Accelerator | None:
-        """The accelerator a driver's device name speaks of; None if none or more than one does."""
+        """
+        The accelerator a driver's device name speaks of; None if it is not sure.
+
+        A PCIe or NVL card of the same name is another product, with another TDP.
+        """
+        words = device_name.lower()
+        if "pcie" in words or " nvl" in words:
+            return None
         found = [
             one
             for one in self.accelerators.values()
-            if any(part.lower() in device_name.lower() for part in one.device_names)
+            for name in one.device_names
+            if words == name.lower() or words.startswith(f"{name.lower()} ")
         ]
         return found[0] if len(found) == 1 else None
 

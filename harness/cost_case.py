@@ -15,6 +15,8 @@ from .cost_split import CostInputs, Split, split
 from .errors import ConfigError
 from .record import Finding
 
+POINTS_OWN: Final = {"tok_per_s", "device_w", "rate_includes_power"}
+"""Inputs that the point or the price settles; they cannot be given apart from it."""
 IT_BASIS: Final = "inferencex-2026-07"
 YOURS: Final = Source(
     key="yours", title="given on the command line", where="", date="now", grade="yours"
@@ -89,9 +91,15 @@ def build(catalogue: Catalogue, point: Point, choice: Choice) -> Case:
     Raises:
         ConfigError: an unknown key, mixed currencies, mixed power bases, or a value out of range.
     """
-    unknown = set(choice.given) - set(CostInputs.__dataclass_fields__)
+    unknown = set(choice.given) - set(CostInputs.__dataclass_fields__) | POINTS_OWN & set(
+        choice.given
+    )
     if unknown:
-        raise ConfigError(f"unknown inputs {sorted(unknown)}", remedy="see docs/cost.md")
+        settable = sorted(set(CostInputs.__dataclass_fields__) - POINTS_OWN)
+        raise ConfigError(
+            f"{', '.join(sorted(unknown))} cannot be given as an input",
+            remedy=f"choose of: {', '.join(settable)}",
+        )
     key = choice.accelerator or point.accelerator
     accelerator = None if key is None else catalogue.accelerator(key)
     site = catalogue.sites[known(choice.site, catalogue.sites, "site")]

@@ -280,7 +280,9 @@ def _findings(inputs: CostInputs, it_w: float, server: float | None) -> tuple[Fi
     said = {
         "host_left_out": inputs.other_active_w is None
         and "no power of the host is known: joules are of the metered devices alone",
-        "no_all_in_power": all_in_w is None and "no all-in power: facility and opex are left out",
+        "no_all_in_power": all_in_w is None
+        and "no all-in power: facility and opex are left out; "
+        "give it, or a power basis that has it",
         "above_all_in_power": all_in_w is not None
         and it_w > all_in_w
         and f"IT draws {it_w:.0f} W a device, {all_in_w:.0f} W are provisioned",

@@ -112,6 +112,9 @@ def test_the_two_inferencex_power_bases_are_apart():
         ("NVIDIA B200", "b200-hgx"),
         ("NVIDIA GB200", "gb200-nvl72"),
         ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "rtx-pro-6000"),
+        ("NVIDIA GH200 480GB", "gh200"),
+        ("NVIDIA H200 NVL", None),
+        ("NVIDIA H100 PCIe", None),
         ("NVIDIA GeForce RTX 3060", None),
     ],
 )

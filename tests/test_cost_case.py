@@ -169,7 +169,8 @@ def by_hand(**more: float) -> Point:
             Choice(accelerator="h100-sxm", power_basis="inferencex-2026-04"),
             "facility overhead included",
         ),
-        (Choice(given={"speed": given(1)}), r"unknown inputs \['speed'\]"),
+        (Choice(given={"speed": given(1)}), "speed cannot be given as an input"),
+        (Choice(given={"device_w": given(1)}), "device_w cannot be given as an input"),
         (
             Choice(
                 accelerator="h100-sxm", given={"rate_usd_per_hour": given(2)}, price_currency="EUR"

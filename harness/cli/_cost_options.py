@@ -88,7 +88,9 @@ _OPTIONS: Final = (
         help="TOML with figures of your own, laid over ours.",
     ),
     click.option("--artifact-dir", type=click.Path(path_type=Path), default=Path("runs")),
-    click.option("--seed", type=int, default=0, show_default=True, help="Of the intervals."),
+    click.option(
+        "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the intervals."
+    ),
 )
 
 

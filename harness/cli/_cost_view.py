@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from harness.catalogue import Catalogue
 
 JOULES: Final = {
-    "device_j_per_token": "device, serving: what was metered",
+    "device_j_per_token": "device, while serving",
     "idle_j_per_token": "device, idle between",
     "other_j_per_token": "host, NIC, switch, fans, supply",
     "it_j_per_token": "IT, their sum",
     "facility_j_per_token": "facility: IT times PUE",
 }
+HOLD_HOST: Final = {"it_j_per_token", "facility_j_per_token"}
 OTHERS: Final = {
     "consumed_tok_per_s_per_mw": ("tokens/s per consumed MW", ",.0f"),
     "provisioned_tok_per_s_per_mw": ("tokens/s per provisioned MW", ",.0f"),
@@ -117,9 +118,14 @@ def _joules(document: dict[str, Any]) -> Table:
         "J",
         "90 % interval",
     )
+    alone = document["result"]["other_j_per_token"] is None
     for name, title in JOULES.items():
         value = document["result"][name]
-        table.add_row(title, _number(value, ".4f"), _span(document, name, ".4f"))
+        table.add_row(
+            title + (", host left out" if alone and name in HOLD_HOST else ""),
+            _number(value, ".4f"),
+            _span(document, name, ".4f"),
+        )
     return table
 
 
