@@ -86,10 +86,12 @@ def _scrape(url: str, timeout_s: float) -> dict[_Series, float]:
     values: dict[_Series, float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            if sample.name in _METRICS:
+            # The parser gives counters the suffix they ought to have.
+            name = sample.name.removesuffix("_total")
+            if name in _METRICS:
                 labels = sample.labels
                 device = labels.get("UUID") or labels.get("uuid") or labels.get("gpu", "")
-                values[sample.name, device] = sample.value * _METRICS[sample.name][1]
+                values[name, device] = sample.value * _METRICS[name][1]
     return values
 
 

@@ -1,0 +1,207 @@
+"""The sampler's process: it writes, ends with its parent, and what it wrote stays readable."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.errors import ConfigError, PowerUnavailableError, StoreError
+from harness.integrate import traces, window_energies
+from harness.journal import read_journal
+from harness.power.scripted import Scripted
+from harness.sampler import Sampler
+from harness.timeline import POWER_DTYPE, ReadStatus, Window
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def wait_for(condition, *, seconds=20.0):
+    """Wait until something outside this process has happened."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+    return value
+
+
+def rows(path):
+    try:
+        return len(read_journal(path, POWER_DTYPE)[1])
+    except StoreError:
+        return 0
+
+
+def test_what_is_sampled_integrates_to_the_truth(tmp_path):
+    """A 2 s square wave between two announced edges, through process, journal and arithmetic."""
+    options = {"waveform": "square", "devices": 2}
+    sampler = Sampler(tmp_path / "p.jmj", [("scripted", options)])
+    channels = sampler.start()
+    start_ns = sampler.mark()
+    wait_for(lambda: time.perf_counter_ns() > start_ns + 1_300_000_000)
+    end_ns = sampler.mark()
+    audit = sampler.stop()
+    header, records, torn = read_journal(tmp_path / "p.jmj", POWER_DTYPE)
+    assert torn == 0
+    assert [channel["name"] for channel in header["channels"]] == [c.name for c in channels]
+    (energy,) = window_energies(
+        traces(header, records), Window(name="w", start_ns=start_ns, end_ns=end_ns, planned=True)
+    )
+    source = Scripted(waveform="square")
+    truth_j = 2 * (
+        source.true_energy_j(energy.window.end_ns) - source.true_energy_j(energy.window.start_ns)
+    )
+    assert energy.power_kind == "emulated"
+    assert energy.energy_j == pytest.approx(truth_j, rel=0.02)
+    assert energy.low_j - 0.01 * truth_j <= truth_j <= energy.high_j + 0.01 * truth_j
+    assert sum(audit.reads.values()) == len(records)
+    assert audit.fault is None
+    assert audit.faults == {}
+    assert audit.cpu_s is not None
+
+
+def test_stamps_of_a_channel_go_forward(tmp_path):
+    sampler = Sampler(tmp_path / "p.jmj", [("scripted", {}), ("cpu_model", {})])
+    sampler.start()
+    wait_for(lambda: rows(tmp_path / "p.jmj") > 100)
+    sampler.stop()
+    header, records, _ = read_journal(tmp_path / "p.jmj", POWER_DTYPE)
+    for trace in traces(header, records):
+        assert np.all(np.diff(trace.t_before_ns) > 0)
+        assert np.all(trace.t_after_ns >= trace.t_before_ns)
+
+
+def test_an_announced_edge_is_read_in_a_burst(tmp_path):
+    sampler = Sampler(tmp_path / "p.jmj", [("scripted", {})])
+    sampler.start()
+    wait_for(lambda: rows(tmp_path / "p.jmj") > 250)
+    t_ns = sampler.mark()
+    sampler.stop()
+    _, records, _ = read_journal(tmp_path / "p.jmj", POWER_DTYPE)
+    after = records[(records["channel"] == 0) & (records["t_before_ns"] >= t_ns)]
+    # From the mark to the tick after it, at most 0.1 s away, at a millisecond's distance.
+    assert len(np.unique(after["value"])) >= 1
+    assert after["t_before_ns"][0] - t_ns < 100_000_000
+    moved = np.flatnonzero(np.diff(records[records["channel"] == 0]["value"]))
+    counter = records[records["channel"] == 0]
+    brackets_ns = counter["t_after_ns"][moved + 1] - counter["t_before_ns"][moved]
+    assert brackets_ns[-1] < 50_000_000
+
+
+def test_a_source_that_does_not_open_leaves_no_file(tmp_path):
+    sampler = Sampler(tmp_path / "p.jmj", [("scripted", {"fail": "the meter is unplugged"})])
+    with pytest.raises(PowerUnavailableError, match="the meter is unplugged"):
+        sampler.start()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_option_that_does_not_exist_is_said(tmp_path):
+    with pytest.raises(PowerUnavailableError, match="wavform"):
+        Sampler(tmp_path / "p.jmj", [("scripted", {"wavform": "square"})]).start()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_exists_is_not_written_over(tmp_path):
+    path = tmp_path / "p.jmj"
+    path.write_text("mine")
+    with pytest.raises(StoreError, match="exists already"):
+        Sampler(path, [("scripted", {})]).start()
+    assert path.read_text() == "mine"
+
+
+def test_the_newest_watts_are_known(tmp_path):
+    sampler = Sampler(tmp_path / "p.jmj", [("scripted", {"high_w": 123.0, "devices": 2})])
+    sampler.start()
+    watts = wait_for(sampler.latest_w)
+    sampler.stop()
+    assert watts == {"gpu": 246.0}
+
+
+def test_a_sampler_that_was_killed_is_audited_all_the_same(tmp_path):
+    sampler = Sampler(tmp_path / "p.jmj", [("scripted", {})])
+    sampler.start()
+    wait_for(lambda: rows(tmp_path / "p.jmj") > 100)
+    assert sampler._process is not None
+    sampler._process.send_signal(signal.SIGKILL)
+    sampler._process.wait()
+    sampler.mark()
+    audit = sampler.stop()
+    assert audit.fault == "exit code -9"
+    assert audit.cpu_s is None
+    assert sum(audit.reads.values()) > 100
+
+
+def test_a_lost_device_is_recorded_as_lost(tmp_path):
+    sampler = Sampler(tmp_path / "p.jmj", [("scripted", {"lost_after_s": 0.4})])
+    sampler.start()
+    wait_for(
+        lambda: any(
+            row["channel"] == 0 and row["status"] == ReadStatus.LOST
+            for row in read_journal(tmp_path / "p.jmj", POWER_DTYPE)[1]
+        )
+    )
+    audit = sampler.stop()
+    assert audit.faults["scripted:0:energy"] > 0
+
+
+PARENT = """
+import sys, time
+from pathlib import Path
+from harness.sampler import Sampler
+sampler = Sampler(Path(sys.argv[1]), [("scripted", {})])
+sampler.start()
+print(sampler._process.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_the_sampler_ends_with_its_parent_and_its_journal_stays(tmp_path, how):
+    path = tmp_path / "p.jmj"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert parent.stdout is not None
+    with parent.stdout:
+        pid = int(parent.stdout.readline())
+        wait_for(lambda: rows(path) > 50)
+        parent.send_signal(how)
+        parent.wait()
+    # A process that nobody waits for any more is gone from /proc, or a zombie of init's.
+    wait_for(lambda: not _runs(pid))
+    header, records, torn = read_journal(path, POWER_DTYPE)
+    assert torn == 0
+    assert len(records) > 50
+    assert header["channels"][0]["power_kind"] == "emulated"
+
+
+def _runs(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_reading_that_takes_long_lowers_the_rate(tmp_path):
+    """Sixteen devices whose reads take a while are not read 50 times a second at any cost."""
+    pieces = tuple((0.001, float(k)) for k in range(4000))
+    options = {"waveform": "trace", "trace": pieces, "devices": 4}
+    sampler = Sampler(tmp_path / "p.jmj", [("scripted", options)], power_hz=200.0)
+    sampler.start()
+    audit = sampler.stop()
+    assert audit.power_hz is not None
+    assert audit.power_hz < 200
+
+
+def test_plugins_that_do_not_exist_are_named(tmp_path):
+    with pytest.raises((ConfigError, PowerUnavailableError), match="nvmll"):
+        Sampler(tmp_path / "p.jmj", [("nvmll", {})]).start()
