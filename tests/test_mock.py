@@ -151,6 +151,16 @@ def test_a_batch_emits_on_common_ticks(tmp_path: Path):
         assert np.ptp(times) < 10e6
 
 
+def test_a_batch_of_one_keeps_the_gap_it_was_told(tmp_path: Path):
+    """A timer that fires early must not serve one tick twice: 40 gaps of 5 ms are 200 ms."""
+    settings = MockSettings(ttft_s=0.001, itl_s=0.005)
+    _, _, writes, _, _ = against_mock(tmp_path, settings, 1, osl=41)
+    times = writes["t_ns"][writes["kind"] == WriteKind.TOKENS]
+    assert len(times) == 41
+    assert np.diff(times).min() > 2e6
+    assert times[-1] - times[0] > 190e6
+
+
 FATAL = {
     "http_400": "http_400",
     "http_404": "http_404",

@@ -53,7 +53,7 @@ class Rhythm:
         """A request has come; its first emission is ttft_s away."""
         now_ns = time.perf_counter_ns()
         self._push(now_ns + round(self._ttft_ns * emitter.slowness), emitter)
-        self._arm()
+        self._arm(now_ns)
 
     def _push(self, due_ns: int, emitter: Emitter) -> None:
         self._order += 1
@@ -73,10 +73,9 @@ class Rhythm:
             self._tick_ns += self._gap_ns()
         return self._tick_ns
 
-    def _arm(self) -> None:
+    def _arm(self, now_ns: int) -> None:
         if not self._due:
             return
-        now_ns = time.perf_counter_ns()
         wake_ns = self._due[0][0]
         if self._batch:
             # Whatever is due waits for the step that is running to end.
@@ -88,11 +87,15 @@ class Rhythm:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_ns = wake_ns
-        self._timer = self._loop.call_later(max(wake_ns - now_ns, 0) / 1e9, self._fire)
+        self._timer = self._loop.call_later(
+            max(wake_ns - time.perf_counter_ns(), 0) / 1e9, self._fire
+        )
 
     def _fire(self) -> None:
         self._timer = None
-        now_ns = time.perf_counter_ns()
+        # Whole milliseconds can bring us here early: the tick is taken as reached,
+        # or it would be served twice.
+        now_ns = max(time.perf_counter_ns(), self._timer_ns if self._batch else 0)
         again: list[tuple[int, Emitter]] = []
         due = self._due
         while due and due[0][0] <= now_ns:
@@ -105,4 +108,4 @@ class Rhythm:
                 again.append((max(due_ns, now_ns - self._itl_ns) + gap_ns, emitter))
         for due_ns, emitter in again:
             self._push(due_ns, emitter)
-        self._arm()
+        self._arm(now_ns)
