@@ -102,6 +102,11 @@ def build(catalogue: Catalogue, point: Point, choice: Choice) -> Case:
         )
     key = choice.accelerator or point.accelerator
     accelerator = None if key is None else catalogue.accelerator(key)
+    if point.accelerator not in (None, key):
+        raise ConfigError(
+            f"{point.label} was measured on {point.accelerator}, not on {key}",
+            remedy="leave --accelerator out, or give the numbers of that accelerator",
+        )
     site = catalogue.sites[known(choice.site, catalogue.sites, "site")]
     figures = _site_figures(catalogue, site, choice)
     figures |= choice.given
@@ -154,7 +159,9 @@ def owner_view(case: Case) -> tuple[CostInputs, Mapping[str, Range]]:
     if "rate_usd_per_hour" in ranges:
         span = ranges["rate_usd_per_hour"]
         ranges["rate_usd_per_hour"] = Range(
-            low=max(per_hour + span.low - rate, 0.0), high=per_hour + span.high - rate
+            # Held to the centre, which rounding may leave just outside.
+            low=min(max(per_hour + span.low - rate, 0.0), per_hour),
+            high=max(per_hour + span.high - rate, per_hour),
         )
     inputs = replace(case.inputs, rate_usd_per_hour=per_hour, rate_includes_power=False)
     return inputs, ranges

@@ -68,4 +68,9 @@ def waterfall(cases: Sequence[Case], path: Path) -> None:
         )
         axes.tick_params(axis="x", labelsize=8)
         axes.margins(y=0.15)
-    figure.savefig(path)
+    try:
+        figure.savefig(path)
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be written ({error.strerror})", remedy="name another file"
+        ) from error

@@ -138,14 +138,27 @@ def test_the_owner_s_view_is_the_same_cost_with_the_server_apart():
     assert ranges["rate_usd_per_hour"].low == inputs.rate_usd_per_hour
 
 
+@pytest.mark.parametrize("pue", [1.04, 1.05, 1.1111, 1.2345])
+def test_the_owner_s_ranges_hold_their_centre_whatever_the_rounding(pue: float):
+    choice = Choice(given={"pue": given(pue)})
+    inputs, ranges = owner_view(build(CATALOGUE, published("h100-sxm", 1, 64), choice))
+    for name, span in ranges.items():
+        assert span.low <= getattr(inputs, name) <= span.high, name
+
+
+def test_a_point_of_one_accelerator_is_not_priced_as_another():
+    with pytest.raises(ConfigError, match="measured on h100-sxm, not on a100-sxm"):
+        build(CATALOGUE, published("h100-sxm", 1, 64), Choice(accelerator="a100-sxm"))
+
+
 def test_a_renter_s_price_stands_still():
     case = build(CATALOGUE, published("h100-sxm", 1, 64), Choice(price_basis="rental"))
     assert owner_view(case)[0] is case.inputs
 
 
 def test_a_bought_server_s_power_comes_on_top():
-    point = published("b200-hgx", 1, 256)
-    case = build(CATALOGUE, point, Choice(accelerator="gb200-nvl72", price_basis="purchase"))
+    choice = Choice(accelerator="gb200-nvl72", price_basis="purchase")
+    case = build(CATALOGUE, by_hand(j_per_token=1.0), choice)
     assert case.inputs.rate_includes_power is False
     # 3.4 million for 72, 5 years at 8 per cent
     assert case.inputs.rate_usd_per_hour == pytest.approx(3.4e6 / 72 * 0.250456 / 8760, rel=1e-4)

@@ -103,6 +103,9 @@ def test_a_purchase_is_priced_from_the_bottom(capsys):
         (("--price", "2", "--currency", "EUR"), "the price is in EUR, the site ai-liquid in USD"),
         (("--published", "h100-sxm/1/65"), "there is no published point"),
         (("-s", "pue=low"), "'low' is no number"),
+        (("--hours", "1-5"), "--hours says nothing without --hourly"),
+        (("--fans-w", "50"), "--fans-w says nothing without --parts-w"),
+        (("--accelerator", "a100-sxm"), "was measured on h100-sxm, not on a100-sxm"),
         (("--picture", "cost.gif"), "end it in one of .png, .svg, .pdf"),
     ],
 )

@@ -222,6 +222,12 @@ def test_the_verb_writes_html_json_and_files(capsys, tmp_path):
     assert target.read_text().startswith("# What does a token cost?")
 
 
+def test_a_file_that_cannot_be_written_is_said(capsys, tmp_path):
+    code, _, err = joulemark(capsys, "--output", str(tmp_path / "no" / "where.md"))
+    assert code == EXIT_BAD_INPUT
+    assert "cannot be written (No such file or directory)" in err
+
+
 @pytest.mark.parametrize("value", ["-5", "0"])
 def test_nonsense_is_refused(capsys, value: str):
     code, _, err = joulemark(capsys, "--interactivity", value)

@@ -76,7 +76,7 @@ _OPTIONS: Final = (
         type=click.Path(path_type=Path),
         help="CSV by hour of day: usd_per_kwh, carbon_kg_per_kwh, grid_l_per_kwh.",
     ),
-    click.option("--hours", default="0-23", show_default=True, help="In which tokens are served."),
+    click.option("--hours", help="Of the series, in which tokens are served: 22-5; else all."),
     click.option(
         "-s", "--set", "settings", multiple=True, metavar="INPUT=VALUE", help="Any other input."
     ),
@@ -184,10 +184,17 @@ def published(key: str) -> tuple[Any, float]:
 def _choice(options: dict[str, Any], catalogue: Catalogue) -> Choice:
     from harness.cost_case import Choice, given  # noqa: PLC0415
     from harness.cost_hours import hourly_figures, hours_of  # noqa: PLC0415
+    from harness.errors import ConfigError  # noqa: PLC0415
 
     figures: dict[str, Figure] = {}
+    for option, needed in (("hours", "hourly"), ("fans_w", "parts_w")):
+        if options[option] is not None and options[needed] is None:
+            names = [f"--{name.replace('_', '-')}" for name in (option, needed)]
+            raise ConfigError(
+                f"{names[0]} says nothing without {names[1]}", remedy="give both or neither"
+            )
     if options["hourly"] is not None:
-        figures |= hourly_figures(options["hourly"], hours_of(options["hours"]))
+        figures |= hourly_figures(options["hourly"], hours_of(options["hours"] or "0-23"))
     figures |= {
         name: given(options[option] * factor)
         for option, (name, factor) in INPUT_OPTIONS.items()

@@ -51,6 +51,7 @@ def COMMAND(  # noqa: N802
     from harness.catalogue_files import load, model_shape  # noqa: PLC0415
     from harness.claims import evidence  # noqa: PLC0415
     from harness.cli._cost_options import cases  # noqa: PLC0415
+    from harness.errors import ConfigError  # noqa: PLC0415
     from harness.explain import walk  # noqa: PLC0415
     from harness.explain_text import markdown, page  # noqa: PLC0415
 
@@ -77,7 +78,12 @@ def COMMAND(  # noqa: N802
     else:
         text = page(walks) if form == "html" else markdown(walks)
     if output is not None:
-        output.write_text(text, encoding="utf-8")
+        try:
+            output.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(
+                f"{output} cannot be written ({error.strerror})", remedy="name another file"
+            ) from error
     elif form == "terminal":
         _print_terminal(text)
     else:
