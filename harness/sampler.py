@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import numpy as np
 import orjson
 
-from .errors import PowerUnavailableError, StoreError
+from .errors import ConfigError, PowerUnavailableError, StoreError
 from .journal import read_journal
 from .timeline import POWER_DTYPE, Channel, ReadStatus
 
@@ -110,6 +110,7 @@ class Sampler:
 
         Raises:
             PowerUnavailableError: a source cannot be opened; no file is left behind.
+            ConfigError: there is no such source, or it has no such option.
             StoreError: the journal exists already.
         """
         if self._journal.exists():
@@ -134,10 +135,13 @@ class Sampler:
                 self._process.kill()
             fault = self._end(self._process)
             self._journal.unlink(missing_ok=True)
-            raise PowerUnavailableError(
-                answer["error"] if answer else f"the sampler did not start ({fault})",
-                remedy=answer["remedy"] if answer else "report this as a bug with the lines above",
-            )
+            if answer is None:
+                raise PowerUnavailableError(
+                    f"the sampler did not start within {timeout_s:g} s ({fault})",
+                    remedy="see whether `nvidia-smi` answers; a driver that hangs needs a reboot",
+                )
+            error = ConfigError if answer["config"] else PowerUnavailableError
+            raise error(answer["error"], remedy=answer["remedy"])
         self._facts, self._rates = answer["facts"], answer["rates_hz"]
         return tuple(Channel(**channel) for channel in answer["header"]["channels"])
 

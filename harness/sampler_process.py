@@ -218,10 +218,17 @@ def main() -> None:
         }
         journal = JournalWriter(Path(order["journal"]), POWER_DTYPE, header)
     except JoulemarkError as error:
-        _say({"error": error.problem, "remedy": error.remedy})
+        config = isinstance(error, ConfigError)
+        _say({"error": error.problem, "remedy": error.remedy, "config": config})
         return
     except OSError as error:
-        _say({"error": f"{order['journal']}: {error.strerror}", "remedy": "choose another path"})
+        _say(
+            {
+                "error": f"{order['journal']}: {error.strerror}",
+                "remedy": "choose another path",
+                "config": True,
+            }
+        )
         return
     loop = _Loop(journal, sessions, calls)
     gc.collect()

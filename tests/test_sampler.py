@@ -102,7 +102,7 @@ def test_a_source_that_does_not_open_leaves_no_file(tmp_path):
 
 
 def test_an_option_that_does_not_exist_is_said(tmp_path):
-    with pytest.raises(PowerUnavailableError, match="wavform"):
+    with pytest.raises(ConfigError, match="wavform"):
         Sampler(tmp_path / "p.jmj", [("scripted", {"wavform": "square"})]).start()
     assert list(tmp_path.iterdir()) == []
 
@@ -203,5 +203,5 @@ def test_reading_that_takes_long_lowers_the_rate(tmp_path):
 
 
 def test_plugins_that_do_not_exist_are_named(tmp_path):
-    with pytest.raises((ConfigError, PowerUnavailableError), match="nvmll"):
+    with pytest.raises(ConfigError, match="did you mean 'nvml'"):
         Sampler(tmp_path / "p.jmj", [("nvmll", {})]).start()
