@@ -11,8 +11,9 @@ from .claims_formulas import Evidence
 from .cost_case import Case, owner_view
 from .cost_split import CostInputs, Split, split
 from .errors import ConfigError
-from .explain_compare import COMPARABLE, best_measured, priced
+from .explain_compare import best_measured, priced
 from .explain_walk import Grid, Step
+from .limit import COMPARABLE
 
 LIQUID_SITE: Final = "hyperscale-dlc"
 CHEAP_TARIFF: Final = "iowa"

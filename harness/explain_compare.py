@@ -10,14 +10,12 @@ from .claims_formulas import OWNED_SOURCE, Evidence
 from .cost_case import Case, Choice, build
 from .cost_point import of_published
 from .explain_walk import Grid, Step
+from .limit import ASSUMED_TOKENS, distance_of_point
 from .roofline import Serving
 from .roofline_fit import MeasuredPoint
-from .roofline_search import best, distance, frontier, natural
+from .roofline_search import best, frontier, natural
 
-PROMPT_TOKENS: Final = 300.0
 MARKET: Final = frozenset({"owned", "rental", "on-demand"})
-COMPARABLE: Final = frozenset({"measured", "given"})
-"""Power kinds that may stand beside measured points: never emulated, never modelled."""
 Rows = tuple[tuple[str, ...], ...]
 
 
@@ -26,12 +24,12 @@ def limit(case: Case, evidence: Evidence, *, model_is_known: bool) -> Step:
     title = "How far is that from physics?"
     point, model = case.point, evidence.model
     same = model_is_known or model.name in (point.model or "").lower()
-    batch = point.batch
-    if batch is None and point.interactivity_tok_per_s:
-        # Little's law: running sequences = tokens a second over tokens a second of each.
-        batch = point.tok_per_s * point.devices / point.interactivity_tok_per_s
-    told = case.point.power_kind in COMPARABLE and point.basis == "output"
-    if case.accelerator is None or not same or batch is None or not told:
+    found = (
+        distance_of_point(point, case.accelerator, model, evidence.catalogue.physics())
+        if same
+        else None
+    )
+    if found is None:
         return Step(
             title=title,
             text=(
@@ -42,25 +40,8 @@ def limit(case: Case, evidence: Evidence, *, model_is_known: bool) -> Step:
                 ),
             ),
         )
-    serving = natural(
-        model,
-        Serving(
-            batch=batch,
-            devices=point.devices,
-            input_tokens=point.input_tokens or PROMPT_TOKENS,
-            output_tokens=point.output_tokens or PROMPT_TOKENS,
-            decode_only=True,
-        ),
-    )
-    found = distance(
-        model,
-        device(case.accelerator),
-        serving,
-        evidence.catalogue.physics(),
-        tok_per_s=point.tok_per_s,
-        j_per_token=point.j_per_token,
-    )
     bound = found.limit
+    experts = f" touch {bound.coverage_ratio:.0%} of the experts" if model.experts else ""
     rows = [
         (
             "tokens/s of a device",
@@ -86,8 +67,8 @@ def limit(case: Case, evidence: Evidence, *, model_is_known: bool) -> Step:
         text=(
             (
                 f"{model.name}: {model.total_params / 1e9:.1f} billion parameters, "
-                f"{model.active_params / 1e9:.2f} active; {batch:.0f} sequences touch "
-                f"{bound.coverage_ratio:.0%} of the experts; bound by {bound.bound_by}. Memory "
+                f"{model.active_params / 1e9:.2f} active; {bound.serving.batch:.0f} sequences"
+                f"{experts}; bound by {bound.bound_by}. Memory "
                 f"bandwidth is used to {found.mbu_ratio:.0%}, arithmetic to {found.mfu_ratio:.0%}. "
                 "The limit is modelled; its energy is good to about 30 %."
             ),
@@ -188,7 +169,7 @@ def priced(case: Case, evidence: Evidence, measured: MeasuredPoint) -> Case:
     """A published point at this case's site, with its shared assumptions."""
     shared = ("utilisation_ratio", "usd_per_kwh", "demand_usd_per_kw_month", "pue", "fan_ratio")
     point = of_published(
-        measured, evidence.catalogue.sources["mlenergy-v3"], input_tokens=PROMPT_TOKENS
+        measured, evidence.catalogue.sources["mlenergy-v3"], input_tokens=ASSUMED_TOKENS
     )
     choice = Choice(
         site=case.site.key,
