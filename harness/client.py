@@ -21,6 +21,7 @@ _MAX_ERROR_BODY_BYTES: Final = 64 * 1024
 _AFTER_DONE_S: Final = 1.0
 """How long after `[DONE]` we wait for the end of the HTTP message before giving up reuse."""
 _HTTP_OK: Final = 200
+_now_ns: Final = time.perf_counter_ns
 _HTTP_REDIRECT: Final = 300
 
 
@@ -33,21 +34,19 @@ class Inbox:
     time stamp.
     """
 
-    __slots__ = ("_loop", "_waiting")
+    __slots__ = ("_loop", "waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._waiting: list[tuple[Connection, int, bytes]] = []
+        self.waiting: list[tuple[Connection, int, bytes]] = []
 
-    def push(self, connection: Connection, t_ns: int, data: bytes) -> None:
-        """Keep *data* until the loop has taken in all that is there to read."""
-        if not self._waiting:
-            self._loop.call_soon(self.drain)
-        self._waiting.append((connection, t_ns, data))
+    def wake(self) -> None:
+        """Something is about to wait: drain once the loop has taken in all there is to read."""
+        self._loop.call_soon(self.drain)
 
     def drain(self) -> None:
         """Read everything that waits, in the order it came."""
-        waiting, self._waiting = self._waiting, []
+        waiting, self.waiting = self.waiting, []
         for connection, t_ns, data in waiting:
             connection.take(t_ns, data)
 
@@ -173,7 +172,10 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=0)
 
     def data_received(self, data: bytes) -> None:  # noqa: D102
-        self._inbox.push(self, time.perf_counter_ns(), data)
+        inbox = self._inbox
+        if not inbox.waiting:
+            inbox.wake()
+        inbox.waiting.append((self, _now_ns(), data))
 
     def eof_received(self) -> None:  # noqa: D102
         self._lost(time.perf_counter_ns(), "the server closed the connection")

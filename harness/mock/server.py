@@ -189,6 +189,7 @@ class _Line(asyncio.Protocol):
         self._parser: Any = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
         self._fd = -1
+        self._t_ns = 0
         self._url = b""
         self._request_id = b""
         self._body = b""
@@ -204,6 +205,12 @@ class _Line(asyncio.Protocol):
         self.closed = True
 
     def data_received(self, data: bytes) -> None:
+        # Stamped before any other request of the same burst is worked on.
+        loop = asyncio.get_running_loop()
+        loop.call_soon(self._take, time.perf_counter_ns(), data)
+
+    def _take(self, t_ns: int, data: bytes) -> None:
+        self._t_ns = t_ns
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
@@ -264,7 +271,6 @@ class _Line(asyncio.Protocol):
             self.write(wording.whole(404, wording.error_body(f"no {path} here", 404)))
 
     def _complete(self, *, chat: bool) -> None:
-        t_ns = time.perf_counter_ns()
         number = self._server.number()
         if not self.idle:
             self._refuse(400, "the mock takes one request at a time on a connection")
@@ -281,7 +287,7 @@ class _Line(asyncio.Protocol):
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             self._refuse(400, f"not a request: {error!r}")
             return
-        self._server.log.add(t_ns, number, ask.index, 0, WriteKind.RECEIVED)
+        self._server.log.add(self._t_ns, number, ask.index, 0, WriteKind.RECEIVED)
         fault = self._server.settings.fault_of(number)
         if fault is not None and self._fail_at_once(fault):
             return
