@@ -193,3 +193,11 @@ def test_an_unknown_claim_is_refused(capsys):
     code, _, err = joulemark(capsys, "claims", "free-lunch")
     assert code == EXIT_BAD_INPUT
     assert "there is no claim 'free-lunch'; choose one of: gb200-10x-per-mw" in err
+
+
+def test_the_limits_ratios_at_each_interactivity():
+    """research/cost.md, iso-interactivity: per MW, and of GB300 per dollar."""
+    found = values("gb200-10x-per-mw", "limit_per_megawatt_ratio")
+    assert found == pytest.approx([3.0, 7.6, 16.5], rel=0.02)
+    found = values("gb300-35x-gpt-oss", "limit_price_ratio")
+    assert found == pytest.approx([2.6, 14.6], rel=0.02)

@@ -114,6 +114,21 @@ def test_a_run_on_a_cpu_is_priced_at_its_own_boundary_and_says_so():
     assert {"host_left_out", "no_price", "power_not_measured"} <= codes
 
 
+def test_an_accelerator_without_all_in_power_leaves_its_host_out():
+    run = record(device_name="NVIDIA L40S")
+    case = build(CATALOGUE, of_run(run, CATALOGUE), Choice())
+    assert case.accelerator is not None
+    assert case.host_method == "left out"
+    assert {"host_left_out", "no_all_in_power", "no_price"} <= {one.code for one in case.findings}
+
+
+def test_a_boundary_s_own_kind_counts_and_not_the_least_trusted_of_the_run():
+    run = replace(record(extra={"cpu_package_average_w": 9.0}), power_kind="modelled")
+    assert of_run(run, CATALOGUE).power_kind == "measured"
+    rows = [{"name": "steady", "energies": []}]
+    assert of_run(replace(run, windows=rows), CATALOGUE).power_kind == "modelled"
+
+
 def test_a_whole_machine_s_meter_leaves_no_host_out():
     run = record(boundary="node", device_name=None)
     case = build(CATALOGUE, of_run(run, CATALOGUE), Choice())
@@ -135,7 +150,10 @@ def test_the_owner_s_view_is_the_same_cost_with_the_server_apart():
     assert case.result.total_usd_per_mtok is not None
     extra = case.result.facility_j_per_token / 3.6 * (0.2 - 0.0861)
     assert dearer - case.result.total_usd_per_mtok == pytest.approx(extra)
+    # The market's range, 1.17 to 1.30, moved by what the rate holds beside the server.
     assert ranges["rate_usd_per_hour"].low == inputs.rate_usd_per_hour
+    width = ranges["rate_usd_per_hour"].high - ranges["rate_usd_per_hour"].low
+    assert width == pytest.approx(1.30 - 1.17)
 
 
 @pytest.mark.parametrize("pue", [1.04, 1.05, 1.1111, 1.2345])

@@ -121,6 +121,14 @@ def test_what_would_change_it_is_answered_from_the_table():
     (cheap,) = [row for name, row in rows.items() if "cheaper tariff" in name]
     assert cheap[3] == rows["as it is"][3]
     assert float(cheap[1]) < float(rows["as it is"][1])
+    for row in rows.values():
+        for value, change in ((1, 2), (3, 4)):
+            ratio = float(row[value]) / float(rows["as it is"][value]) - 1
+            assert float(row[change].rstrip("%")) == pytest.approx(100 * ratio, abs=0.1)
+    fewer = 1 - float(rows[next(n for n in rows if "b200-hgx" in n)][3]) / float(
+        rows["as it is"][3]
+    )
+    assert f"({fewer:.0%} fewer)" in found.text[1]
     assert "b200-hgx" in found.text[1]
 
 
