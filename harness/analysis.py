@@ -17,6 +17,8 @@ from .energy import (
     window_row,
 )
 from .integrate import traces
+from .load_audit import LoadAudit
+from .load_findings import audit_findings
 from .performance import absences, latencies, request_findings, throughput, token_counts
 from .record import Finding, MetricValue, RunRecord
 from .timeline import Window
@@ -80,7 +82,7 @@ def analyse(raw: RawRun) -> RunRecord:
         tokens=counts,
         windows=windows,
         metrics=dict(sorted(metrics.items())),
-        findings=[*findings, *disagreements, *request_findings(measured)],
+        findings=[*findings, *disagreements, *_client_findings(raw, measured)],
     )
 
 
@@ -104,6 +106,14 @@ def _window(
     if config["kind"] == "run":
         return run_window(events)
     return steady_window(events, requests, tokens, min_s=config["min_s"])
+
+
+def _client_findings(raw: RawRun, requests: pd.DataFrame) -> list[Finding]:
+    """What the client's own audit says; a run that was cut short has only its requests."""
+    for mark in raw.marks:
+        if mark["mark"] == "provenance" and mark["about"] == "client_measure":
+            return audit_findings(LoadAudit(**mark["facts"]))
+    return request_findings(requests)
 
 
 def _idle_windows(raw: RawRun) -> list[Window]:

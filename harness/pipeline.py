@@ -13,13 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from . import launch, load, plugins, provenance, report, store
+from . import certificate, launch, load, plugins, provenance, report, store
 from .analysis import analyse
 from .arrivals import Arrivals
+from .client_processes import run_processes
 from .clock import WallAnchor
 from .contracts import Engine
 from .errors import EngineError, JoulemarkError, PowerUnavailableError
 from .files import write_atomically
+from .load_audit import LoadAudit
+from .load_plan import LoadPlan
 from .record import Finding, RunRecord
 from .sampler import Sampler
 from .selection import Selection, select
@@ -196,6 +199,7 @@ class _Run:
             "provenance": {
                 **provenance.collect(WallAnchor.now()),
                 "engine": self._engine.facts(),
+                "client_certificate": certificate.recall(certificate.default_path()),
             },
         }
         return store.RunWriter(config.artifact_dir / run_id, manifest)
@@ -289,7 +293,7 @@ class _Run:
 
     def _load(self, phase: Phase, *, request_count: int | None, duration_s: float | None) -> None:
         config = self._config.load
-        plan = load.LoadPlan(
+        plan = LoadPlan(
             endpoint=self._engine.endpoint(config.endpoint_type),
             requests=self._fresh(request_count),
             phase=phase,
@@ -311,13 +315,7 @@ class _Run:
         self._watcher.phase(name, seconds=duration_s, requests=request_count)
         watts = self._sampler.latest_w if self._sampler else dict[str, float]
         self._watcher.follow(progress, watts, self._power_kinds)
-        audit = load.run(
-            plan,
-            journal=self._writer.events,
-            on_result=self._take,
-            progress=progress,
-            stop=self._stop,
-        )
+        audit = self._drive(plan, progress)
         self._mark("provenance", about=f"client_{phase}", facts=dataclasses.asdict(audit))
         if progress.finished and progress.failed == progress.finished and not self._stop.is_set():
             raise EngineError(
@@ -325,6 +323,27 @@ class _Run:
                 f"({_listed(audit.errors)}); the last said: {self._last_error}",
                 remedy="look at the server's own log, and send it one request by hand",
             )
+
+    def _drive(self, plan: LoadPlan, progress: load.LoadProgress) -> LoadAudit:
+        """Warm-up needs no more than one process, and must not use up what is measured."""
+        processes = self._config.load.client_processes if plan.phase == "measure" else 1
+        if processes == 1:
+            return load.run(
+                plan,
+                journal=self._writer.events,
+                on_result=self._take,
+                progress=progress,
+                stop=self._stop,
+            )
+        return run_processes(
+            plan,
+            processes=processes,
+            shards=self._writer.folder,
+            journal=self._writer.events,
+            on_result=self._take,
+            progress=progress,
+            stop=self._stop,
+        )
 
     def _take(self, trace: RequestTrace) -> None:
         self._writer.add_request(trace)

@@ -32,6 +32,7 @@ class LoadConfig:
         endpoint_type: None: the one the engine does best.
         fixed_length: ask for answers of exactly the requested length.
         max_failures_in_a_row: give up after so many failures with no success between.
+        client_processes: load loops that share the load, each in a process of its own.
     """
 
     pattern: Literal["concurrency", "constant", "poisson", "gamma", "max"] = "concurrency"
@@ -45,9 +46,11 @@ class LoadConfig:
     endpoint_type: EndpointType | None = None
     fixed_length: bool = True
     max_failures_in_a_row: int = 20
+    client_processes: int = 1
 
     def __post_init__(self) -> None:
         _at_least("load.concurrency", self.concurrency, 1)
+        _at_least("load.client_processes", self.client_processes, 1)
         _at_least("load.request_count", self.request_count, 1)
         _at_least("load.warmup_request_count", self.warmup_request_count, 0)
         _positive("load.request_rate_per_s", self.request_rate_per_s)

@@ -152,6 +152,8 @@ def seal(folder: Path) -> None:
                     remedy="free some space, then run `joulemark recompute` on the folder",
                 ) from error
             journal.unlink()
+    for shard in folder.glob("events.*"):
+        shard.unlink()
 
 
 def load(folder: Path) -> RawRun:
@@ -175,6 +177,7 @@ def load(folder: Path) -> RawRun:
     marks, torn_marks = _read_lines(folder / MARKS)
     requests, torn_requests = _load_requests(folder / REQUESTS)
     _, events, torn_events = _load_records(folder / EVENTS, EVENT_DTYPE)
+    events, torn_shards = _with_shards(folder, events)
     power_header, power, torn_power = _load_records(folder / POWER, POWER_DTYPE)
     return RawRun(
         folder=folder,
@@ -184,7 +187,7 @@ def load(folder: Path) -> RawRun:
         events=events,
         power_header=power_header,
         power=power,
-        torn_bytes=torn_marks + torn_requests + torn_events + torn_power,
+        torn_bytes=torn_marks + torn_requests + torn_events + torn_shards + torn_power,
     )
 
 
@@ -300,6 +303,25 @@ def _load_records(
     if not journal.exists():
         return {}, np.zeros(0, dtype=dtype), 0
     return read_journal(journal, dtype)
+
+
+def _with_shards(folder: Path, events: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], int]:
+    """
+    Add what several client processes wrote, if the harness was killed before it joined them.
+
+    It may have been killed half-way through joining, so of a request that a
+    shard holds, the shard's rows count and the journal's do not.
+    """
+    parts, torn_bytes = [], 0
+    for shard in sorted(folder.glob("events.*")):
+        _, records, torn = read_journal(shard, EVENT_DTYPE)
+        parts.append(records)
+        torn_bytes += torn
+    if not parts:
+        return events, 0
+    theirs = np.concatenate(parts)
+    joined = np.concatenate([events[~np.isin(events["request"], theirs["request"])], theirs])
+    return joined[np.argsort(joined["t_ns"], kind="stable")], torn_bytes
 
 
 def _read_table(path: Path) -> pa.Table:

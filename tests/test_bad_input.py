@@ -109,7 +109,7 @@ def test_a_server_that_fails_some_requests_is_a_finding_not_an_error(joulemark):
             "-s", "load.request_count=20", "-s", "power.idle_s=0", "--osl", "4",
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "4 of 20 requests failed: 4 http_500" in done.stderr + done.stdout
+    assert "4 of 20 requests failed (http_500 4)" in done.stderr + done.stdout
 
 
 def test_an_unwritable_artifact_folder(joulemark, tmp_path):

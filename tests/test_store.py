@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import struct
 from pathlib import Path
@@ -153,3 +154,20 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot make the run folder"):
         store.RunWriter(tmp_path / "file" / "run", {})
+
+
+def test_rows_of_client_processes_count_once_even_if_joining_was_cut_short(folder: Path):
+    whole = store.load(folder).events
+    with closing_journal(folder / "events.0") as shard:
+        for index in (2, 3, 4):
+            shard.append(EVENT.pack(10**15 + index, index, index, 4, 2))
+    # The journal holds all five already, as if joining had been all but done.
+    assert store.load(folder).events.tobytes() == whole.tobytes()
+    store.seal(folder)
+    assert not list(folder.glob("events.*"))
+    assert store.load(folder).events.tobytes() == whole.tobytes()
+
+
+def closing_journal(path: Path):
+    """A journal that closes itself."""
+    return contextlib.closing(JournalWriter(path, EVENT_DTYPE, {}))

@@ -27,6 +27,7 @@ _FLAGS: Final = {
     "request_count": "load.request_count",
     "benchmark_duration": "load.duration_s",
     "warmup_request_count": "load.warmup_request_count",
+    "client_processes": "load.client_processes",
     "isl": "workload.isl_tokens",
     "osl": "workload.osl_tokens",
     "random_seed": "run.seed",
@@ -53,6 +54,7 @@ _FLAGS: Final = {
 @click.option("--request-count", type=int, help="Stop after so many requests.")
 @click.option("--benchmark-duration", type=float, help="Stop issuing after so many seconds.")
 @click.option("--warmup-request-count", type=int, help="Requests sent first, in no metric.")
+@click.option("--client-processes", type=int, help="Share the load among so many processes.")
 @click.option("--isl", type=int, help="Input length, tokens.")
 @click.option("--osl", type=int, help="Output length, tokens.")
 @click.option("--random-seed", type=int, help="Seed of workload and arrivals.")
