@@ -1,0 +1,296 @@
+"""The node's account: each snapshot's readings in, cumulative joules and tokens out, conserved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from harness.timeline import Boundary, PowerKind
+
+from .attribution import Owner, Posting, Tenant, attribute, idle_weights
+from .baseline import Baseline
+from .books import Books, Tariff
+from .follower import CounterFollower
+from .meter import Meter, Reading, Step
+
+TOKEN_KINDS: Final = ("computed", "cached", "generated")
+OVERFLOW: Final = Owner(model_name="overflow", engine="overflow", instance_id="overflow")
+"""Where everything beyond the limit on distinct owners is booked."""
+_TRUST: Final[tuple[PowerKind, ...]] = ("measured", "modelled", "emulated")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """
+    What is metered as one.
+
+    Args:
+        uuid: its identity.
+        boundary: what its joules were drawn by.
+        power_kind: measured, modelled or emulated.
+        source: the power source's name.
+        method: one sentence saying where the joules come from.
+        wraps_at_j: where its counter starts again; None: it does not.
+        facts: name, driver and so on, for the info series.
+    """
+
+    uuid: str
+    boundary: Boundary
+    power_kind: PowerKind
+    source: str
+    method: str
+    wraps_at_j: float | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """How much an engine's processes use one device; None: not readable."""
+
+    sm_ratio: float | None = None
+    mig_ratio: float | None = None
+    memory_bytes: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineReading:
+    """
+    One look at an engine.
+
+    Args:
+        owner: the instance and its model.
+        devices: UUIDs of the devices it runs on.
+        tokens: cumulative counters by kind; None: it did not answer.
+        running: requests in progress; None: it does not say.
+        wasted: cumulative counters of tokens for nobody, by reason.
+        phase_s: cumulative busy seconds by phase; empty: it does not say.
+        role: of an engine that does one phase only.
+        usage: by device.
+    """
+
+    owner: Owner
+    devices: tuple[str, ...]
+    tokens: Mapping[str, float] | None
+    running: float | None = None
+    wasted: Mapping[str, float] = field(default_factory=dict)
+    phase_s: Mapping[str, float] = field(default_factory=dict)
+    role: Literal["prefill", "decode"] | None = None
+    usage: Mapping[str, Usage] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Instance:
+    """An engine as the account knows it."""
+
+    reading: EngineReading
+    books_to: Owner
+    tokens: CounterFollower = field(default_factory=CounterFollower)
+    wasted: CounterFollower = field(default_factory=CounterFollower)
+    phases: CounterFollower = field(default_factory=CounterFollower)
+    last_good_ns: int | None = None
+    up: bool = False
+    busy: bool | None = None
+    pending_tokens: dict[str, float] = field(default_factory=dict)
+    pending_phase_s: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Account:
+    """One device: its meter, its baselines, and what is known of it."""
+
+    device: Device
+    meter: Meter
+    baselines: dict[str, Baseline] = field(default_factory=dict)
+    tenants: str = ""
+    """Key of the models last seen on it: a baseline belongs to them."""
+
+
+@dataclass(slots=True)
+class Node:
+    """
+    All accounts of one node.
+
+    Args:
+        tariff: what joules cost.
+        max_gap_ns: the longest silence of a meter that its counter bridges.
+        silent_after_ns: an engine that has not answered for so long owns nothing.
+        max_owners: distinct owners that get series of their own.
+        accounts: by device.
+        instances: the engines there are now.
+        owners: all that have series of their own.
+        books: what has been booked.
+        restarts: how often each engine's counters went back.
+        remembered: counters of engines that are away, or were before a restart.
+    """
+
+    tariff: Tariff = field(default_factory=Tariff)
+    max_gap_ns: int = 5_000_000_000
+    silent_after_ns: int = 15_000_000_000
+    max_owners: int = 256
+    accounts: dict[str, Account] = field(default_factory=dict)
+    instances: dict[Owner, Instance] = field(default_factory=dict)
+    owners: set[Owner] = field(default_factory=set)
+    books: Books = field(default_factory=Books)
+    restarts: dict[Owner, int] = field(default_factory=dict)
+    remembered: dict[Owner, CounterFollower] = field(default_factory=dict)
+
+    def add_device(self, device: Device) -> None:
+        """Begin or go on metering a device; what a state file held of it is kept."""
+        account = self.accounts.get(device.uuid)
+        if account is None:
+            meter = Meter(max_gap_ns=self.max_gap_ns, wraps_at_j=device.wraps_at_j)
+            self.accounts[device.uuid] = Account(device, meter)
+        else:
+            account.device = device
+        self.books.open_unattributed(device.uuid)
+
+    def advance(
+        self,
+        t_ns: int,
+        readings: Mapping[str, Reading],
+        engines: Sequence[EngineReading],
+        *,
+        foreign: Mapping[str, float] | None = None,
+    ) -> None:
+        """
+        Take one snapshot into account.
+
+        Args:
+            t_ns: CLOCK_MONOTONIC of the snapshot.
+            readings: device → its counter; a device that was not read is missing.
+            engines: all engines there are now; one not named any more is gone.
+            foreign: device → share of SM time that processes of no engine used.
+        """
+        steps = {
+            uuid: account.meter.advance(readings[uuid])
+            for uuid, account in self.accounts.items()
+            if uuid in readings
+        }
+        for reading in engines:
+            self._follow(reading, t_ns, steps)
+        present = {reading.owner for reading in engines}
+        for owner in [owner for owner in self.instances if owner not in present]:
+            self._remember(owner, self.instances.pop(owner).tokens)
+        for uuid, step in steps.items():
+            self._book(uuid, step, t_ns, (foreign or {}).get(uuid, 0.0))
+
+    def kind_of(self, devices: Sequence[str]) -> str:
+        """The least trusted power kind of some devices; `none` if none is metered."""
+        kinds = [self.accounts[one].device.power_kind for one in devices if one in self.accounts]
+        return max(kinds, key=_TRUST.index) if kinds else "none"
+
+    def _remember(self, owner: Owner, follower: CounterFollower) -> None:
+        # What it counts until it is back shows as tokens without joules, not as nothing.
+        if len(self.remembered) < self.max_owners:
+            self.remembered[owner] = follower
+
+    def _label(self, owner: Owner) -> Owner:
+        if owner in self.owners or len(self.owners) < self.max_owners:
+            self.owners.add(owner)
+            return owner
+        return OVERFLOW
+
+    def _follow(self, reading: EngineReading, t_ns: int, steps: Mapping[str, Step]) -> None:
+        owner = reading.owner
+        if owner not in self.instances:
+            follower = self.remembered.pop(owner, CounterFollower())
+            self.instances[owner] = Instance(reading, self._label(owner), tokens=follower)
+        instance = self.instances[owner]
+        instance.reading = reading
+        instance.up = reading.tokens is not None
+        if reading.tokens is None:
+            return
+        fresh = not self._silent(instance, t_ns)
+        covered = (
+            fresh
+            and bool(reading.devices)
+            and all(one in steps and steps[one].why is None for one in reading.devices)
+        )
+        instance.last_good_ns = t_ns
+        before = instance.tokens.resets
+        moved = instance.tokens.advance(reading.tokens)
+        restarted = instance.tokens.resets > before
+        label = instance.books_to
+        self.restarts[label] = self.restarts.get(label, 0) + restarted
+        into = self.books.tokens if covered else self.books.uncovered_tokens
+        for kind in reading.tokens:
+            # A series exists from the first scrape on, so that its first increase is seen.
+            self.books.tokens.setdefault((label, kind), 0.0)
+            into[label, kind] = into.get((label, kind), 0.0) + moved.get(kind, 0.0)
+        for reason, tokens in instance.wasted.advance(reading.wasted).items():
+            key = (label, reason)
+            self.books.wasted_tokens[key] = self.books.wasted_tokens.get(key, 0.0) + tokens
+        worked = moved.get("computed", 0.0) + moved.get("generated", 0.0)
+        # A running count of 0 with tokens moved: the requests began and ended in between.
+        instance.busy = worked > 0 or (None if reading.running is None else reading.running > 0)
+        if reading.running is None and not worked:
+            instance.busy = False
+        phases = instance.phases.advance(reading.phase_s)
+        for uuid in reading.devices:
+            pending = instance.pending_tokens
+            pending[uuid] = pending.get(uuid, 0.0) + worked
+            gathered = instance.pending_phase_s.setdefault(uuid, {})
+            for phase in reading.phase_s:
+                gathered[phase] = gathered.get(phase, 0.0) + phases.get(phase, 0.0)
+
+    def _book(self, uuid: str, step: Step, t_ns: int, foreign_ratio: float) -> None:
+        account = self.accounts[uuid]
+        on_it = [one for one in self.instances.values() if uuid in one.reading.devices]
+        alive = [one for one in on_it if not self._silent(one, t_ns)]
+        if step.covered_ns == 0:
+            if step.why is not None:
+                self._forget_pending(on_it, uuid)
+            return
+        seconds = step.covered_ns / 1e9
+        tenants = [_tenant(one, uuid) for one in alive]
+        if foreign_ratio > 0:
+            tenants.append(Tenant(owner=None, sm_ratio=foreign_ratio))
+        key = "+".join(sorted({one.books_to.model_name for one in alive}))
+        baseline = account.baselines.setdefault(key, Baseline())
+        idle = bool(tenants) and all(tenant.busy is False for tenant in tenants)
+        baseline.observe(step.energy_uj, seconds, idle=idle)
+        account.tenants = key
+        if not tenants and on_it and step.energy_uj:
+            postings = [Posting(energy_uj=step.energy_uj, reason="engine_silent")]
+        else:
+            postings = attribute(step.energy_uj, seconds, tenants, idle_w=baseline.known_w())
+        for posting in postings:
+            self.books.post(uuid, posting, self.tariff)
+        self._capital(uuid, seconds, [tenant for tenant in tenants if tenant.owner is not None])
+        self._forget_pending(on_it, uuid)
+
+    def _silent(self, instance: Instance, t_ns: int) -> bool:
+        return instance.last_good_ns is None or t_ns - instance.last_good_ns > self.silent_after_ns
+
+    def _capital(self, uuid: str, seconds: float, owned: Sequence[Tenant]) -> None:
+        hourly = self.tariff.device_price_per_hour
+        if hourly is None:
+            return
+        amount = hourly * seconds / 3600
+        if not owned:
+            self.books.spend(None, uuid, "device", amount)
+            return
+        _, weights = idle_weights(owned)
+        for tenant, weight in zip(owned, weights, strict=True):
+            self.books.spend(tenant.owner, uuid, "device", amount * weight / sum(weights))
+
+    @staticmethod
+    def _forget_pending(instances: Sequence[Instance], uuid: str) -> None:
+        for instance in instances:
+            instance.pending_tokens.pop(uuid, None)
+            instance.pending_phase_s.pop(uuid, None)
+
+
+def _tenant(instance: Instance, uuid: str) -> Tenant:
+    usage = instance.reading.usage.get(uuid, Usage())
+    return Tenant(
+        owner=instance.books_to,
+        busy=instance.busy,
+        tokens=instance.pending_tokens.get(uuid, 0.0),
+        sm_ratio=usage.sm_ratio,
+        mig_ratio=usage.mig_ratio,
+        memory_bytes=usage.memory_bytes,
+        role=instance.reading.role,
+        phase_s=instance.pending_phase_s.get(uuid, {}),
+    )

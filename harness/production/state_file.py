@@ -1,0 +1,210 @@
+"""Keeps the account over restarts of the daemon: one JSON file, checksummed, replaced whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from harness.errors import StoreError
+
+from .attribution import Owner
+from .baseline import Baseline
+from .books import EnergyKey
+from .follower import CounterFollower
+from .meter import Meter
+from .node import Account, Device, Node
+
+VERSION: Final = 1
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+def boot_id() -> str:
+    """Names this boot: monotonic stamps of another one mean nothing here."""
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def save(node: Node, path: Path, *, t_ns: int, sync: bool) -> None:
+    """
+    Replace the state file.
+
+    Args:
+        node: what to keep.
+        path: the file; its folder must exist.
+        t_ns: CLOCK_MONOTONIC up to which the account goes.
+        sync: reach the disk before the rename: survives a power cut, not only a kill.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    body = orjson.dumps(_document(node, t_ns))
+    digest = hashlib.sha256(body).hexdigest().encode()
+    part = path.with_name(path.name + ".part")
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - made with its mode
+            file.write(digest + b"\n" + body + b"\n")
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise StoreError(
+            f"the state file {path} cannot be written ({error.strerror})",
+            remedy="give the daemon a folder of its own, e.g. systemd's StateDirectory",
+        ) from error
+
+
+def load(node: Node, path: Path) -> float | None:
+    """
+    Fill a fresh account from a state file, if there is one.
+
+    Args:
+        node: as made from the configuration.
+        path: the file.
+
+    Returns:
+        Seconds between the save and now, which are uncovered; None: there is no
+        file, or the clock was set back across a reboot so that they are not known.
+
+    Raises:
+        StoreError: the file is damaged or of another version.
+    """
+    try:
+        digest, _, body = path.read_bytes().partition(b"\n")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(
+            f"the state file {path} cannot be read ({error.strerror})",
+            remedy="give it to the daemon's user",
+        ) from error
+    body = body.removesuffix(b"\n")
+    if hashlib.sha256(body).hexdigest().encode() != digest:
+        raise StoreError(
+            f"the state file {path} is damaged: its checksum does not match",
+            remedy="move it away; the counters then start at 0, which Prometheus takes for a reset",
+        )
+    state = orjson.loads(body)
+    if state["version"] != VERSION:
+        raise StoreError(
+            f"the state file {path} has version {state['version']}, this program reads {VERSION}",
+            remedy="move it away, or run the joulemark that wrote it",
+        )
+    down_ns = _down_ns(state)
+    for row in state["devices"]:
+        _restore_device(node, row, down_ns)
+    _restore_books(node, state)
+    return None if down_ns is None else down_ns / 1e9
+
+
+def _down_ns(state: dict[str, Any]) -> int | None:
+    """Nanoseconds since the save; None where no clock can tell."""
+    if state["boot_id"] and state["boot_id"] == boot_id():
+        return max(time.perf_counter_ns() - int(state["t_ns"]), 0)
+    down_ns = time.time_ns() - int(state["t_wall_ns"])
+    return down_ns if down_ns >= 0 else None
+
+
+def _document(node: Node, t_ns: int) -> dict[str, Any]:
+    books = node.books
+    remembered = {owner: one.tokens for owner, one in node.instances.items()}
+    return {
+        "version": VERSION,
+        "boot_id": boot_id(),
+        "t_ns": t_ns,
+        "t_wall_ns": time.time_ns() - (time.perf_counter_ns() - t_ns),
+        "devices": [_device_row(account, t_ns) for account in node.accounts.values()],
+        "energy_uj": [[*_flat(key), str(value)] for key, value in books.energy_uj.items()],
+        "unattributed_uj": [[*key, str(value)] for key, value in books.unattributed_uj.items()],
+        "tokens": _rows(books.tokens),
+        "uncovered_tokens": _rows(books.uncovered_tokens),
+        "wasted_tokens": _rows(books.wasted_tokens),
+        "cost": [[_words(o), uuid, part, v] for (o, uuid, part), v in books.cost.items()],
+        "emissions_g": [[_words(o), uuid, v] for (o, uuid), v in books.emissions_g.items()],
+        "restarts": [[_words(owner), count] for owner, count in node.restarts.items()],
+        "owners": [_words(owner) for owner in sorted(node.owners)],
+        "counters": [
+            [_words(owner), follower.last, follower.resets]
+            for owner, follower in {**node.remembered, **remembered}.items()
+        ],
+    }
+
+
+def _device_row(account: Account, t_ns: int) -> dict[str, Any]:
+    meter = account.meter
+    since_ns = meter.since_ns if meter.since_ns is not None else t_ns
+    return {
+        "device": dataclasses.asdict(account.device),
+        # Large whole numbers as text: a JSON reader elsewhere may only have floats.
+        "total_uj": str(meter.total_uj),
+        "covered_ns": meter.covered_ns,
+        "uncovered_ns": dict(meter.uncovered_by()),
+        "pending_ns": t_ns - since_ns,
+        "resets": meter.resets,
+        "baselines": {key: dataclasses.asdict(one) for key, one in account.baselines.items()},
+    }
+
+
+def _restore_device(node: Node, row: dict[str, Any], down_ns: int | None) -> None:
+    device = Device(**row["device"])
+    meter = Meter(
+        max_gap_ns=node.max_gap_ns,
+        wraps_at_j=device.wraps_at_j,
+        total_uj=int(row["total_uj"]),
+        covered_ns=row["covered_ns"],
+        uncovered_ns=row["uncovered_ns"],
+        resets=row["resets"],
+        why_next="daemon_down",
+    )
+    if down_ns is not None:
+        meter.since_ns = time.perf_counter_ns() - down_ns - row["pending_ns"]
+    baselines = {key: Baseline(**values) for key, values in row["baselines"].items()}
+    for baseline in baselines.values():
+        baseline.idle_s = 0.0
+    node.accounts[device.uuid] = Account(device, meter, baselines)
+
+
+def _restore_books(node: Node, state: dict[str, Any]) -> None:
+    books = node.books
+    for uuid, *owner, phase_state, phase, method, value in state["energy_uj"]:
+        key = EnergyKey(uuid, _owner(owner), phase_state, phase, method)
+        books.energy_uj[key] = int(value)
+    books.unattributed_uj.update({(u, why): int(v) for u, why, v in state["unattributed_uj"]})
+    for name in ("tokens", "uncovered_tokens", "wasted_tokens"):
+        getattr(books, name).update({(_owner(o), kind): v for o, kind, v in state[name]})
+    books.cost.update({(_owner_or_none(o), u, part): v for o, u, part, v in state["cost"]})
+    books.emissions_g.update({(_owner_or_none(o), u): v for o, u, v in state["emissions_g"]})
+    node.restarts.update({_owner(o): count for o, count in state["restarts"]})
+    node.owners |= {_owner(words) for words in state["owners"]}
+    node.remembered.update(
+        {_owner(o): CounterFollower(last=last, resets=n) for o, last, n in state["counters"]}
+    )
+
+
+def _flat(key: EnergyKey) -> list[str]:
+    return [key.uuid, *_words(key.owner), key.state, key.phase, key.method]
+
+
+def _rows(table: dict[tuple[Owner, str], float]) -> list[list[Any]]:
+    return [[_words(owner), kind, value] for (owner, kind), value in table.items()]
+
+
+def _words(owner: Owner | None) -> list[str]:
+    return [] if owner is None else [owner.model_name, owner.engine, owner.instance_id]
+
+
+def _owner(words: list[str]) -> Owner:
+    return Owner(model_name=words[0], engine=words[1], instance_id=words[2])
+
+
+def _owner_or_none(words: list[str]) -> Owner | None:
+    return _owner(words) if words else None
