@@ -1,0 +1,81 @@
+"""Keep runs under a name to compare with: set, list, show."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+from pathlib import Path
+
+import click
+
+_STORE = click.option(
+    "--store",
+    "where",
+    default="baselines",
+    show_default=True,
+    help="Folder or URL (s3://..., gs://..., whatever fsspec opens).",
+)
+
+
+@click.group(short_help="Keep runs under a name to compare with.")
+def COMMAND() -> None:  # noqa: N802
+    """Keep runs under a name; `joulemark compare baseline:NAME CAND` compares with them."""
+
+
+@COMMAND.command("set")
+@click.argument("name")
+@click.argument("runs", nargs=-1, required=True)
+@_STORE
+@click.option("--note", default="", help="Why, for people.")
+@click.option("--allow", multiple=True, metavar="KEY", help="Runs may differ in KEY.")
+@click.option("--artifact-dir", type=click.Path(path_type=Path), default=Path("runs"))
+def set_(
+    name: str,
+    runs: tuple[str, ...],
+    *,
+    where: str,
+    note: str,
+    allow: tuple[str, ...],
+    artifact_dir: Path,
+) -> None:
+    """Store RUNS as the baseline NAME, replacing an older one."""
+    from harness import baseline  # noqa: PLC0415
+    from harness.compare_likeness import check_set  # noqa: PLC0415
+    from harness.compare_sets import find_runs, run_set  # noqa: PLC0415
+
+    found = [run for text in runs for run in find_runs(text, artifact_dir=artifact_dir)]
+    chosen = run_set(name, found)
+    check_set(chosen, allow=allow)
+    made = baseline.set_baseline(name, chosen.runs, where, note=note, now=dt.datetime.now(dt.UTC))
+    click.echo(f"{name}: {len(made.records)} runs in {where}")
+
+
+@COMMAND.command("list")
+@_STORE
+def list_(where: str) -> None:
+    """List the baselines, a line each."""
+    from harness import baseline  # noqa: PLC0415
+
+    for name in baseline.names(where):
+        one = baseline.get_baseline(name, where)
+        click.echo(f"{name}  {len(one.records)} runs  set {one.set_at}  {one.note}".rstrip())
+
+
+@COMMAND.command("show")
+@click.argument("name")
+@_STORE
+@click.option("--json", "as_json", is_flag=True, help="Print the records as JSON on stdout.")
+def show(name: str, where: str, *, as_json: bool) -> None:
+    """Print what the baseline NAME holds."""
+    from harness import baseline, report  # noqa: PLC0415
+
+    one = baseline.get_baseline(name, where)
+    if as_json:
+        whole = b",\n".join(record.to_json().rstrip() for record in one.records)
+        sys.stdout.buffer.write(b"[" + whole + b"]\n")
+        return
+    click.echo(f"{name}, set {one.set_at}{': ' + one.note if one.note else ''}")
+    for record in one.records:
+        click.echo(f"\n{record.run_id}  {report.power_sentence(record)}")
+        for row in report.summary(record):
+            click.echo(f"  {row.title:<48} {row.value}")
