@@ -13,7 +13,7 @@ from .dial import Dialer, DialError
 from .errors import ConfigError, EngineError
 from .load_audit import Tally
 from .load_bodies import Bodies
-from .openai_api import build_head, finish_message, target
+from .openai_api import build_head, finish_message
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -55,7 +55,7 @@ class LoadPhase:
             loop=loop,
             timeout_s=min(_CONNECT_TIMEOUT_S, plan.request_timeout_s),
         )
-        self._head = build_head(plan.endpoint, request_target=target(plan.endpoint))
+        self._head = build_head(plan.endpoint, forwarded=self._dialer.forwarded)
         self._run_id = f"jm-{time.time_ns():x}"
         wanted = plan.share(plan.arrivals.concurrency or _OPEN_LOOP_CONNECTIONS)
         self._bodies = Bodies(plan, ahead=4 * wanted + 64)

@@ -93,13 +93,13 @@ def _prompt(request: Request, endpoint: Endpoint) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": request.prompt}]}
 
 
-def build_head(endpoint: Endpoint, *, request_target: str) -> bytes:
+def build_head(endpoint: Endpoint, *, forwarded: Mapping[str, str] | None = None) -> bytes:
     """
     The HTTP head up to the two headers that differ between requests.
 
     Args:
         endpoint: where to; its headers override ours, compared without case.
-        request_target: the path, or the whole URL where a proxy forwards it.
+        forwarded: headers for a proxy that forwards requests; None: there is none.
 
     Raises:
         ConfigError: a header or the API key holds a line break or is not latin-1.
@@ -113,10 +113,13 @@ def build_head(endpoint: Endpoint, *, request_target: str) -> bytes:
     }
     if endpoint.api_key is not None:
         headers["Authorization"] = f"Bearer {endpoint.api_key}"
+    headers |= forwarded or {}
     for name, value in endpoint.headers.items():
         _drop(headers, name)
         headers[name] = value
-    lines = [f"POST {request_target} HTTP/1.1"]
+    url = split_url(endpoint)
+    start = "" if forwarded is None else f"{url.scheme}://{headers['Host']}"
+    lines = [f"POST {start}{target(endpoint)} HTTP/1.1"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     if any("\r" in line or "\n" in line for line in lines):
         raise ConfigError(

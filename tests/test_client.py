@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import json
+import shutil
 import socket
+import ssl
+import subprocess
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +22,9 @@ from hypothesis import strategies as st
 from harness.answer import Answer, LoadProgress
 from harness.contracts import Endpoint
 from harness.dial import Dialer, DialError
-from harness.openai_api import build_body, build_head, finish_message, target
+from harness.errors import ConfigError
+from harness.openai_api import build_body, build_head, finish_message
+from harness.proxy import find_proxy
 from harness.timeline import EVENT_DTYPE, EventKind, Request
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -102,7 +109,7 @@ async def ask(endpoint, connection=None, timeout_s=5.0):
         request, phase="measure", t_due_ns=1, write_event=rows.extend, progress=LoadProgress()
     )
     body = build_body(request, endpoint, {})
-    head = build_head(endpoint, request_target=target(endpoint))
+    head = build_head(endpoint, forwarded=dialer.forwarded)
     message = finish_message(head, body, request_id="x")
     answered = await connection.exchange(message, answer, timeout_s=timeout_s)
     trace = answer.trace() if answered else None
@@ -322,7 +329,7 @@ def test_a_large_request_is_sent_whole_and_stamped_after_its_last_byte():
                 progress=LoadProgress(),
             )
             body = build_body(request, endpoint, {})
-            message = finish_message(build_head(endpoint, request_target="/"), body, request_id="x")
+            message = finish_message(build_head(endpoint), body, request_id="x")
             await connection.exchange(message, answer, timeout_s=20)
             connection.close()
             return answer.trace(), len(served[0]), len(message)
@@ -458,3 +465,182 @@ def test_a_plain_server_asked_for_tls_is_called_tls():
     with pytest.raises(DialError) as error:
         asyncio.run(main())
     assert error.value.kind == "tls"
+
+
+@asynccontextmanager
+async def listening(handle, host="127.0.0.1", context=None):
+    """A server whose connections are all closed before the loop ends; yields its port."""
+    tasks = set()
+
+    async def serve(reader, writer) -> None:
+        tasks.add(asyncio.current_task())
+        try:
+            await handle(reader, writer)
+        finally:
+            writer.transport.abort()
+
+    server = await asyncio.start_server(serve, host, 0, ssl=context)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate for localhost that is its own authority, made by openssl."""
+    key, cert = folder / "key.pem", folder / "cert.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
+         "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,DNS:engine.test",
+         "-keyout", key, "-out", cert],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return key, cert
+
+
+def secure_server(folder: Path) -> ssl.SSLContext:
+    key, cert = certificate(folder)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    return context
+
+
+async def answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+    await reader.readexactly(length)
+    writer.write(stream(content("a"), content("b"), STOP, USAGE, DONE))
+    await reader.read()
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+@pytest.mark.parametrize("trusted", [True, False])
+def test_tls(tmp_path: Path, monkeypatch, trusted):
+    context = secure_server(tmp_path)
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+
+    async def main():
+        async with listening(answer_once, "localhost", context) as port:
+            url = f"https://localhost:{port}"
+            trace, rows, connection, _ = await ask(
+                Endpoint(base_url=url, endpoint_type="chat", model="m")
+            )
+            connection.close()
+            return trace, rows
+
+    if not trusted:
+        with pytest.raises(DialError) as error:
+            asyncio.run(main())
+        assert error.value.kind == "tls"
+        return
+    trace, rows = asyncio.run(main())
+    assert (trace.error_kind, trace.chunks) == (None, 2)
+    assert rows["kind"].tolist() == [1, 2, 2, 3]
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_proxy_forwards_plain_requests_and_tunnels_tls(tmp_path: Path, monkeypatch, secure):
+    """The name engine.test has no address: only the proxy can have taken us there."""
+    seen = []
+    context = secure_server(tmp_path) if secure else None
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+
+    async def main():
+        async def proxy(reader, writer) -> None:
+            head = await reader.readuntil(b"\r\n\r\n")
+            seen.append(head)
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", engine_port)
+            if head.startswith(b"CONNECT"):
+                writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            else:
+                far_writer.write(head)
+
+            async def pump(source, sink) -> None:
+                while data := await source.read(65536):
+                    sink.write(data)
+
+            try:
+                await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
+            finally:
+                far_writer.transport.abort()
+
+        async with (
+            listening(answer_once, context=context) as engine_port,
+            listening(proxy) as port,
+        ):
+            for name in ("http_proxy", "https_proxy"):
+                monkeypatch.setenv(name, f"http://user:p%40ss@127.0.0.1:{port}")
+            monkeypatch.setenv("no_proxy", "")
+            scheme = "https" if secure else "http"
+            trace, _, connection, _ = await ask(
+                Endpoint(base_url=f"{scheme}://engine.test", endpoint_type="chat", model="m")
+            )
+            connection.close()
+            return trace
+
+    trace = asyncio.run(main())
+    assert trace.error_kind is None
+    assert b"Proxy-Authorization: Basic dXNlcjpwQHNz" in seen[0]
+    start = (
+        b"CONNECT engine.test:443 " if secure else b"POST http://engine.test/v1/chat/completions "
+    )
+    assert seen[0].startswith(start)
+
+
+def test_a_proxy_that_refuses_is_named(monkeypatch):
+    async def main():
+        async def refuse(reader, writer) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 403 Forbidden\r\n\r\n")
+            await reader.read()
+
+        async with listening(refuse) as port:
+            monkeypatch.setenv("https_proxy", f"127.0.0.1:{port}")
+            endpoint = Endpoint(base_url="https://engine.test", endpoint_type="chat", model="m")
+            await Dialer(endpoint, loop=asyncio.get_running_loop(), timeout_s=5).dial()
+
+    with pytest.raises(DialError, match="403 Forbidden") as error:
+        asyncio.run(main())
+    assert error.value.kind == "refused"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+def test_this_host_is_never_asked_for_through_a_proxy(monkeypatch, host):
+    monkeypatch.setenv("http_proxy", "http://proxy.test:3128")
+    endpoint = Endpoint(base_url=f"http://{host}:8000", endpoint_type="chat", model="m")
+    assert find_proxy(endpoint) is None
+
+
+def test_a_proxy_of_another_kind_is_refused(monkeypatch):
+    monkeypatch.setenv("http_proxy", "socks5://proxy.test:1080")
+    endpoint = Endpoint(base_url="http://engine.test", endpoint_type="chat", model="m")
+    with pytest.raises(ConfigError, match="socks5"):
+        find_proxy(endpoint)
+
+
+def test_a_bearer_key_and_own_headers_are_sent():
+    async def main():
+        async with scripted(stream(content("a"), STOP, DONE)) as (endpoint, served):
+            endpoint_with = dataclasses.replace(
+                endpoint, api_key="sk-1", headers={"user-agent": "mine", "X-Team": "a"}
+            )
+            _, _, connection, _ = await ask(endpoint_with)
+            connection.close()
+            return served[0].partition(b"\r\n\r\n")[0].decode().split("\r\n")
+
+    lines = asyncio.run(main())
+    assert "Authorization: Bearer sk-1" in lines
+    assert "X-Team: a" in lines
+    assert [line for line in lines if line.lower().startswith("user-agent")] == ["user-agent: mine"]
+
+
+@pytest.mark.parametrize("headers", [{"X": "a\r\nEvil: 1"}, {"X": "\u20ac"}])
+def test_headers_http_cannot_carry_are_refused(headers):
+    endpoint = Endpoint(base_url="http://h", endpoint_type="chat", model="m", headers=headers)
+    with pytest.raises(ConfigError):
+        build_head(endpoint)
