@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from .counter import Knots, stretches
-from .edges import DRAWS, UNSEEN_RATIO, energy_j, place, snap
+from .edges import DRAWS, UNSEEN_RATIO, Placed, energy_j, place, snap
 from .errors import CoverageError
+from .lag import Lag, estimate
 from .record import Finding
 from .timeline import Channel, PowerTrace, ReadStatus, Window
 
@@ -29,6 +30,7 @@ _EDGE_SLACK_NS: Final = 200_000_000
 def counter_energy_j(
     counters: Mapping[str, PowerTrace],
     powers: Mapping[str, PowerTrace],
+    averages: Mapping[str, PowerTrace],
     window: Window,
     findings: list[Finding],
 ) -> tuple[Window, float, float, float, int]:
@@ -39,6 +41,8 @@ def counter_energy_j(
         counters: device → its energy counter.
         powers: device → its instant power, which tells how uneven the load is near an
             edge; may be empty.
+        averages: device → its average power, which tells whether the counter lags; may
+            be empty.
         window: as asked.
         findings: gets what cut the window short.
 
@@ -69,11 +73,19 @@ def counter_energy_j(
     if end_ns <= start_ns:
         raise _too_short(window)
     random = np.random.default_rng(_SEED)
-    placed = {name: place(knots, (start_ns, end_ns), random)[0] for name, knots in chosen.items()}
+    lags = {name: estimate(knots, averages.get(name), window) for name, knots in chosen.items()}
+    findings += [_lagging(counters[name].channel, lag) for name, lag in lags.items() if lag.lag_s]
+    chosen = {name: _earlier(knots, lags[name].lag_s) for name, knots in chosen.items()}
+    placed = {
+        name: _blurred(place(knots, (start_ns, end_ns), random)[0], lags[name].sigma_s, random)
+        for name, knots in chosen.items()
+    }
+    # A burst reads on to the next tick, which shows the energy of a lag before.
+    burst_ns = min(lag.lag_s for lag in lags.values()) * 1e9 if window.planned else 0.0
     snapped_ns = [
         snap(
             [(chosen[name], edges[side]) for name, edges in placed.items()],
-            asked_ns,
+            asked_ns - burst_ns,
             planned=window.planned,
         )
         for side, asked_ns in enumerate((start_ns, end_ns))
@@ -100,6 +112,34 @@ def counter_energy_j(
         min(float(low_j), total_j) - gain * total_j,
         max(float(high_j), total_j) + gain * total_j,
         samples,
+    )
+
+
+def _earlier(knots: Knots, lag_s: float) -> Knots:
+    """The same energies, at the instants at which they were drawn rather than shown."""
+    shift_ns = lag_s * 1e9
+    return dataclasses.replace(
+        knots, low_ns=knots.low_ns - shift_ns, high_ns=knots.high_ns - shift_ns
+    )
+
+
+def _blurred(edges: list[Placed], sigma_s: float, random: np.random.Generator) -> list[Placed]:
+    """The same draws, with what is unknown of the lag: one error for both edges."""
+    if not sigma_s:
+        return edges
+    error_ns = random.normal(0, sigma_s * 1e9, size=(DRAWS, 1))
+    return [dataclasses.replace(edge, draws_ns=edge.draws_ns + error_ns) for edge in edges]
+
+
+def _lagging(channel: Channel, lag: Lag) -> Finding:
+    return Finding(
+        code="counter_lags",
+        severity="info",
+        message=(
+            f"{channel.name}: what a tick shows is {lag.lag_s * 1e3:.0f} ms old (+- "
+            f"{lag.sigma_s * 1e3:.0f} ms) by comparison with the average power; edges are"
+            " placed accordingly"
+        ),
     )
 
 

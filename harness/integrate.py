@@ -137,7 +137,8 @@ def _boundary_energy(
     findings: list[Finding] = []
     if set(counters) == set(devices):
         powers = {t.channel.device: t for t in traces if t.channel.sense == "instant"}
-        found = counter_energy_j(counters, powers, window, findings)
+        averages = {t.channel.device: t for t in traces if t.channel.sense == "average"}
+        found = counter_energy_j(counters, powers, averages, window, findings)
         method, window, total_j, low_j, high_j, samples = "counter", *found
     else:
         method = ""

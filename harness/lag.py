@@ -1,0 +1,135 @@
+"""Tells how old the energy is that a counter shows, by its second opinion: the average power."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from . import lattice
+from .timeline import ReadStatus
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from .counter import Knots
+    from .timeline import PowerTrace, Window
+
+AVERAGED_S: Final = 1.0
+"""What NVML's average power is a mean over, on architectures that offer it."""
+SEEN_S: Final = 0.02
+"""A lag below this is not told from none."""
+_SIGMA_LIMIT_S: Final = 0.012
+_SIGMA_FLOOR_S: Final = 0.007
+_REACH_NS: Final = 20e9
+_MIN_UPDATES: Final = 12
+_GRID_S: Final = np.arange(-0.1, 0.4001, 0.005)
+_EDGES_S: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """
+    How old the energy is that a tick of the counter shows.
+
+    Args:
+        lag_s: seconds; 0.0: none can be seen.
+        sigma_s: one standard deviation of it.
+    """
+
+    lag_s: float
+    sigma_s: float
+
+
+NONE: Final = Lag(0.0, 0.0)
+
+
+def estimate(knots: Knots, average: PowerTrace | None, window: Window) -> Lag:
+    """
+    Compare a counter with the average power of the same device.
+
+    An average over one second, read at t, is the energy from t - 1 s to t. The shift
+    at which the counter's curve says the same is its lag. Only a load that changes
+    can show it, and only with such a load does it matter.
+
+    Args:
+        knots: the counter's.
+        average: the device's channel of sense `average`; None: there is no second opinion.
+        window: what is to be measured; readings far from it are left out.
+
+    Returns:
+        NONE where the lag cannot be told from none.
+    """
+    if average is None or not knots.each:
+        return NONE
+    near = (knots.high_ns > window.start_ns - _REACH_NS) & (
+        knots.low_ns < window.end_ns + _REACH_NS
+    )
+    t_ns = _ticks_ns(knots.low_ns[near], knots.high_ns[near])
+    if t_ns is None:
+        return NONE
+    u_ns, watts = _updates(average)
+    margin_ns = (AVERAGED_S + _EDGES_S) * 1e9
+    usable = (u_ns > t_ns[0] + margin_ns) & (u_ns < t_ns[-1] - _EDGES_S * 1e9)
+    u_ns, watts = u_ns[usable], watts[usable]
+    if len(u_ns) < _MIN_UPDATES:
+        return NONE
+    return _best(t_ns, knots.energy_j[near], u_ns, watts)
+
+
+def _ticks_ns(
+    low_ns: npt.NDArray[np.float64], high_ns: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64] | None:
+    random = np.random.default_rng(1)
+    fitted = lattice.fit(low_ns, high_ns, random, 50)
+    if fitted is None:
+        return None
+    drawn = fitted.draw_ns(random, np.arange(len(low_ns)))
+    middle_ns: npt.NDArray[np.float64] = np.clip(drawn, low_ns, high_ns).mean(axis=0)
+    return np.maximum.accumulate(middle_ns)
+
+
+def _updates(power: PowerTrace) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """When a power reading was renewed, and what it then said."""
+    ok = power.status == ReadStatus.OK
+    t_ns = power.t_before_ns[ok].astype(np.float64)
+    value = power.value[ok]
+    renewed = np.flatnonzero(np.diff(value) != 0) + 1
+    return (t_ns[renewed] + t_ns[renewed - 1]) / 2, value[renewed]
+
+
+def _best(
+    t_ns: npt.NDArray[np.float64],
+    energy_j: npt.NDArray[np.float64],
+    u_ns: npt.NDArray[np.float64],
+    watts: npt.NDArray[np.float64],
+) -> Lag:
+    """Least squares over the shift, the gain of one sensor against the other left free."""
+
+    def expected(lag_s: float) -> npt.NDArray[np.float64]:
+        end_ns = u_ns + lag_s * 1e9
+        later, earlier = (
+            np.interp(when, t_ns, energy_j) for when in (end_ns, end_ns - AVERAGED_S * 1e9)
+        )
+        difference: npt.NDArray[np.float64] = (later - earlier) / AVERAGED_S
+        return difference
+
+    def misfit(lag_s: float) -> float:
+        guess = expected(lag_s)
+        gain = float(guess @ watts) / max(float(guess @ guess), 1e-12)
+        return float(np.sum((watts - gain * guess) ** 2))
+
+    misfits = np.array([misfit(float(lag_s)) for lag_s in _GRID_S])
+    at = int(np.clip(np.argmin(misfits), 1, len(_GRID_S) - 2))
+    left, middle, right = misfits[at - 1 : at + 2]
+    step_s = float(_GRID_S[1] - _GRID_S[0])
+    bend = left - 2 * middle + right
+    if bend <= 0:
+        return NONE
+    lag_s = float(_GRID_S[at]) + step_s * float(np.clip((left - right) / (2 * bend), -1, 1))
+    variance = middle / max(len(u_ns) - 2, 1)
+    sigma_s = float(np.sqrt(2 * variance / bend)) * step_s
+    if sigma_s > _SIGMA_LIMIT_S or lag_s < max(SEEN_S, 3 * sigma_s):
+        return NONE
+    return Lag(lag_s, max(3 * sigma_s, _SIGMA_FLOOR_S))
