@@ -197,6 +197,8 @@ class Connection(asyncio.Protocol):
     # httptools' side; an exception here would be wrapped, so faults are kept instead
 
     def on_header(self, name: bytes, value: bytes) -> None:  # noqa: D102
+        if self._message_over:
+            return
         name = name.lower()
         if name == b"content-length":
             self._length_known = True
@@ -211,9 +213,15 @@ class Connection(asyncio.Protocol):
             kind = value.partition(b";")[0].strip().lower()
             self._plain_error = kind != b"text/event-stream"
 
+    def on_message_begin(self) -> None:  # noqa: D102
+        if self._message_over:
+            # A second answer to one request: the connection is out of step.
+            self._deliver = _nowhere
+            self._keep_alive = False
+
     def on_headers_complete(self) -> None:  # noqa: D102
         answer = self._answer
-        if answer is not None:
+        if answer is not None and not self._message_over:
             answer.status = self._parser.get_status_code()
             if answer.status == _HTTP_OK and not self._plain_error and self._header_fault is None:
                 self._deliver = answer.feed
@@ -230,8 +238,9 @@ class Connection(asyncio.Protocol):
         answer = self._answer
         if answer is not None and answer.status is not None and answer.status < _HTTP_OK:
             self._forget()  # 1xx: the real answer follows
+            self._answered = True
             answer.status = None
-        else:
+        elif not self._message_over:
             self._message_over = True
             # The parser forgets this as soon as the message is over.
             self._keep_alive = bool(self._parser.should_keep_alive())
@@ -250,9 +259,12 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            answer.fail(t_ns, "protocol", f"the answer is not HTTP/1.1: {error}")
-            self.close()
-            return
+            # Rubbish after the end, or after the first fault, changes neither.
+            self._keep_alive = False
+            if not self._message_over and self._header_fault is None:
+                answer.fail(t_ns, "protocol", f"the answer is not HTTP/1.1: {error}")
+                self.close()
+                return
         if answer.t_end_ns is None and not self._message_over and self._header_fault is None:
             return
         if self._header_fault is not None:
@@ -328,3 +340,7 @@ class Connection(asyncio.Protocol):
         self._answer = None
         if self._done is not None and not self._done.done():
             self._done.set_result(None)
+
+
+def _nowhere(t_ns: int, data: bytes) -> None:
+    del t_ns, data
