@@ -85,14 +85,14 @@ def parse(table: dict[str, Any], *, name: str) -> RunConfig:
 
     Args:
         table: sections `engine`, `workload`, `load`, `power`, `window`, `cost`,
-            `run`; each may be missing.
+            `run`; each may be missing. `sweep` is for `joulemark sweep` alone.
         name: used where `run.name` is not set.
 
     Raises:
         ConfigError: an unknown section or key, a value of the wrong type or out
             of range; the message names it and what there is.
     """
-    sections = ["run", "engine", "workload", "load", "power", "window", "cost"]
+    sections = ["run", "engine", "workload", "load", "power", "window", "cost", "sweep"]
     for section, value in table.items():
         if section not in sections:
             raise unknown("section", section, sections)
@@ -126,7 +126,12 @@ def parse(table: dict[str, Any], *, name: str) -> RunConfig:
 
 def _plugin(group: str, section: dict[str, Any], *, default: str) -> tuple[str, Any]:
     values = dict(section)
-    kind = typed(f"{group}.kind", values.pop("kind", default), str)
+    kind = typed(f"{group}.kind", values.pop("kind", default), str).replace("-", "_")
+    if group == "engine":
+        # [engine.vllm] holds what only vLLM is told, whichever engine is chosen.
+        known = plugins.kinds(group)
+        own = {key: values.pop(key) for key in list(values) if key in known}
+        values = own.get(kind, {}) | values
     if kind == "auto" and group == "engine":
         known_keys(group, values, [])
         return kind, None

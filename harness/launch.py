@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import urlsplit
 
+from .engines._launching import shown
+from .engines._several import plan_of
 from .errors import EngineError
 from .guard import GRACE_S
 
@@ -165,9 +168,16 @@ def _family(host: str) -> socket.AddressFamily:
 
 
 def _answers(url: str) -> bool:
+    """
+    Whether *url* answers 200 and, if it has a fragment, with that text in its body.
+
+    A server whose parts start at different times is up before it can serve; what
+    stands after `#` is never sent, so there the engine says what to look for.
+    """
+    url, _, wanted = url.partition("#")
     try:
         with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310 - built from host and port
-            return bool(response.status == http.client.OK)
+            return bool(response.status == http.client.OK) and wanted.encode() in response.read()
     except (OSError, urllib.error.URLError, http.client.HTTPException):
         return False
 
@@ -191,6 +201,24 @@ def scrape(url: str, *, timeout_s: float = 5.0) -> str:
         raise EngineError(
             f"{url} did not answer ({error})", remedy="check that the engine is up"
         ) from error
+
+
+def describe(spec: LaunchSpec) -> list[str]:
+    """What would be started, as lines for a shell: files first, then one command a process."""
+    plan = plan_of(spec.argv)
+    lines = [f"mkdir -p {shlex.quote(folder)}" for folder in plan["folders"]]
+    lines += [
+        f"cat > {shlex.quote(path)} <<'END'\n{content}END"
+        for path, content in plan["files"].items()
+    ]
+    for program in plan["programs"]:
+        variables = {**spec.environment, **program["environment"]}
+        words = [
+            f"{key}={shlex.quote(shown([f'{key}={value}'])[0].partition('=')[2])}"
+            for key, value in variables.items()
+        ]
+        lines.append(" ".join([*words, shlex.join(shown(program["argv"]))]))
+    return lines
 
 
 def check_listening(base_url: str) -> None:

@@ -18,9 +18,10 @@ from .analysis import analyse
 from .arrivals import Arrivals
 from .client_processes import run_processes
 from .clock import WallAnchor
-from .contracts import Engine
+from .contracts import Endpoint, Engine
 from .errors import EngineError, JoulemarkError, PowerUnavailableError
 from .files import write_atomically
+from .live_facts import OnGpus, energy_j, facts_of
 from .load_audit import LoadAudit
 from .load_plan import LoadPlan
 from .record import Finding, RunRecord
@@ -213,9 +214,7 @@ class _Run:
             self._start_engine(stack)
             if not self._stop.is_set():
                 self._idle()
-            warmup = self._config.load.warmup_request_count
-            if warmup is None:
-                warmup = 2 * (self._config.load.concurrency or 1)
+            warmup = self._config.load.warmup_count
             if warmup and not self._stop.is_set():
                 self._load("warmup", request_count=warmup, duration_s=None)
             if not self._stop.is_set():
@@ -232,7 +231,7 @@ class _Run:
         power = self._config.power
         sampler = Sampler(
             self._writer.folder / store.POWER,
-            [(name, power.options.get(name, {})) for name in sources],
+            [(name, self._source_options(name)) for name in sources],
             power_hz=power.power_hz,
             counter_hz=power.counter_hz,
         )
@@ -240,6 +239,14 @@ class _Run:
         self._sampler = sampler
         self._power_kinds = {channel.boundary: channel.power_kind for channel in channels}
         stack.callback(self._stop_sampler, sampler)
+
+    def _source_options(self, name: str) -> dict[str, Any]:
+        """A source's own options; NVML reads the GPUs the engine runs on, unless told otherwise."""
+        options = self._config.power.options.get(name, {})
+        gpus = self._engine.gpu_indices if isinstance(self._engine, OnGpus) else ()
+        if name == "nvml" and gpus and "devices" not in options:
+            return {**options, "devices": [str(index) for index in gpus]}
+        return options
 
     def _stop_sampler(self, sampler: Sampler) -> None:
         # A new phase: whoever followed the sampler's watts leaves it alone from here on.
@@ -258,6 +265,7 @@ class _Run:
         )
         self._running = stack.enter_context(running)
         self._mark("engine_ready")
+        self._mark("provenance", about="engine_live", facts=facts_of(self._engine))
         if self._sampler:
             self._sampler.watch(running.pids)
 
@@ -281,10 +289,16 @@ class _Run:
 
     def _measured_phase(self) -> None:
         config = self._config.load
+        self._length_finding()
         before = self._read_counters("before")
+        joules = energy_j(self._engine)
         self._mark("measure_start", t_ns=self._edge())
-        self._load("measure", request_count=config.request_count, duration_s=config.duration_s)
+        self._load("measure", request_count=config.count, duration_s=config.duration_s)
         self._mark("measure_end", t_ns=self._edge())
+        after_j = None if joules is None else energy_j(self._engine)
+        if joules is not None and after_j is not None:
+            facts = {"total_energy_j": after_j - joules, "over": "measure_start to measure_end"}
+            self._mark("provenance", about="engine_energy", facts=facts)
         if before is not None and not self._stop.is_set():
             self._read_counters("after")
 
@@ -294,7 +308,7 @@ class _Run:
     def _load(self, phase: Phase, *, request_count: int | None, duration_s: float | None) -> None:
         config = self._config.load
         plan = LoadPlan(
-            endpoint=self._engine.endpoint(config.endpoint_type),
+            endpoint=self._endpoint(),
             requests=self._fresh(request_count),
             phase=phase,
             arrivals=Arrivals(
@@ -302,11 +316,12 @@ class _Run:
                 concurrency=config.concurrency,
                 request_rate_per_s=config.request_rate_per_s,
                 burstiness=config.burstiness,
+                time_scale=config.time_scale,
             ),
             request_count=request_count,
             duration_s=duration_s,
             request_timeout_s=config.request_timeout_s,
-            fixed_length=self._engine.fixed_length() if config.fixed_length else {},
+            fixed_length=self._fixed_length(),
             seed=self._config.seed,
             max_failures_in_a_row=config.max_failures_in_a_row,
         )
@@ -344,6 +359,33 @@ class _Run:
             progress=progress,
             stop=self._stop,
         )
+
+    def _endpoint(self) -> Endpoint:
+        """The engine's, with the fields that the user wants in every request."""
+        endpoint = self._engine.endpoint(self._config.load.endpoint_type)
+        body = {**endpoint.extra_body, **self._config.load.extra_body}
+        return dataclasses.replace(endpoint, extra_body=body)
+
+    def _fixed_length(self) -> Mapping[str, Any]:
+        if not self._config.load.fixed_length:
+            return {}
+        fields = self._engine.fixed_length()
+        endpoint = self._endpoint()
+        harmony_chat = endpoint.endpoint_type == "chat" and "gpt-oss" in endpoint.model.lower()
+        return {} if harmony_chat and "ignore_eos" in fields else fields
+
+    def _length_finding(self) -> None:
+        """Say before the load why answers will end where the model wants."""
+        if self._config.load.fixed_length and not self._fixed_length():
+            self._find(
+                Finding(
+                    code="length_not_fixed",
+                    severity="info",
+                    message="answers end where the model ends them: this engine, or a gpt-oss "
+                    "chat (where ignore_eos makes vLLM fail, vllm#50690), cannot be asked for an "
+                    "exact length; `--endpoint-type completions` can, where the engine has it",
+                )
+            )
 
     def _take(self, trace: RequestTrace) -> None:
         self._writer.add_request(trace)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -20,31 +21,39 @@ class LoadConfig:
 
     Args:
         pattern: `concurrency` keeps that many requests in flight (closed loop);
-            the others issue by a schedule (open loop) at request_rate_per_s.
+            the others issue by a schedule (open loop) at request_rate_per_s, and
+            `trace` at the instants that the workload's own data give.
         concurrency: requests in flight; with an open loop, the most allowed.
         request_rate_per_s: requests a second of an open loop.
         burstiness: shape of the gamma distribution; 1 is Poisson.
         request_count: stop issuing after so many. None: no limit.
+        requests_per_slot: stop issuing after so many times the concurrency, as
+            InferenceX does (10). None: no limit.
         duration_s: stop issuing after so long. None: no limit.
         warmup_request_count: requests sent first, which enter no metric.
-            None: twice the concurrency.
+            None: twice the concurrency; none of a trace, whose start it would use up.
         request_timeout_s: deadline of one request.
         endpoint_type: None: the one the engine does best.
         fixed_length: ask for answers of exactly the requested length.
+        extra_body: JSON fields added to every request, e.g. reasoning_effort.
+        time_scale: a trace's instants are multiplied by it; 0.5 plays twice as fast.
         max_failures_in_a_row: give up after so many failures with no success between.
         client_processes: load loops that share the load, each in a process of its own.
     """
 
-    pattern: Literal["concurrency", "constant", "poisson", "gamma", "max"] = "concurrency"
+    pattern: Literal["concurrency", "constant", "poisson", "gamma", "max", "trace"] = "concurrency"
     concurrency: int | None = None
     request_rate_per_s: float | None = None
     burstiness: float = 1.0
     request_count: int | None = None
+    requests_per_slot: int | None = None
     duration_s: float | None = None
     warmup_request_count: int | None = None
     request_timeout_s: float = 300.0
     endpoint_type: EndpointType | None = None
     fixed_length: bool = True
+    extra_body: dict[str, Any] = field(default_factory=dict)
+    time_scale: float = 1.0
     max_failures_in_a_row: int = 20
     client_processes: int = 1
 
@@ -53,11 +62,13 @@ class LoadConfig:
         _at_least("load.client_processes", self.client_processes, 1)
         _at_least("load.request_count", self.request_count, 1)
         _at_least("load.warmup_request_count", self.warmup_request_count, 0)
+        _at_least("load.requests_per_slot", self.requests_per_slot, 1)
+        _positive("load.time_scale", self.time_scale)
         _positive("load.request_rate_per_s", self.request_rate_per_s)
         _positive("load.duration_s", self.duration_s)
         _positive("load.burstiness", self.burstiness)
         _positive("load.request_timeout_s", self.request_timeout_s)
-        if self.request_count is None and self.duration_s is None:
+        if self.count is None and self.duration_s is None:
             raise ConfigError(
                 "load has neither request_count nor duration_s, so it would never end",
                 remedy="set one of them, e.g. `--request-count 100`",
@@ -78,6 +89,21 @@ class LoadConfig:
                 "load.pattern 'concurrency' needs load.concurrency",
                 remedy="set it, e.g. `--concurrency 4`",
             )
+
+    @property
+    def count(self) -> int | None:
+        """Requests to issue at most; None: no limit."""
+        per_slot = None
+        if self.requests_per_slot is not None and self.concurrency is not None:
+            per_slot = self.requests_per_slot * self.concurrency
+        return min((n for n in (self.request_count, per_slot) if n is not None), default=None)
+
+    @property
+    def warmup_count(self) -> int:
+        """Requests sent first, which enter no metric."""
+        if self.warmup_request_count is not None:
+            return self.warmup_request_count
+        return 0 if self.pattern == "trace" else 2 * (self.concurrency or 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,13 +149,14 @@ class WindowConfig:
 
     Args:
         kind: `steady`: from when every slot has turned over once until the load
-            falls; `run`: from the first request sent to the last response's end.
+            falls; `run`: from the first request sent to the last response's end;
+            `ml_energy`: as the ML.ENERGY benchmark draws it.
         min_s: a shorter window is flagged.
         refuse_below_s: a window shorter than this gives no energy number.
         force: give it all the same, flagged invalid.
     """
 
-    kind: Literal["steady", "run"] = "steady"
+    kind: Literal["steady", "run", "ml_energy"] = "steady"
     min_s: float = 30.0
     refuse_below_s: float = 5.0
     force: bool = False
@@ -223,7 +250,7 @@ def _positive(where: str, value: float | None) -> None:
         raise ConfigError(f"{where} is {value}", remedy="set a finite number above 0")
 
 
-_SECRETS: Final = {"api_key", "authorization", "x-api-key", "api-key", "proxy-authorization"}
+_SECRETS: Final = re.compile(r"(authorization|key|token|secret|password)$", re.IGNORECASE)
 
 
 def _without_secrets(values: dict[str, Any]) -> dict[str, Any]:
@@ -232,7 +259,7 @@ def _without_secrets(values: dict[str, Any]) -> dict[str, Any]:
         key: _without_secrets(value)
         if isinstance(value, dict)
         else "set"
-        if key.lower() in _SECRETS and value
+        if _SECRETS.search(key) and value
         else value
         for key, value in values.items()
     }

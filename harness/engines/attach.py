@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 from harness.contracts import Endpoint, EndpointType, Engine, TokenCounters
 from harness.errors import ConfigError
 
+from . import _dialects as dialects
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attach:
@@ -21,8 +23,11 @@ class Attach:
         model: the value of the request's `model` field.
         runs_on: what the model's arithmetic runs on: `gpu` or `cpu` of *this*
             machine, or `elsewhere`, where this machine's joules are not its joules.
+        server: which engine it is, so that its counters can be read and its answers
+            be made exactly as long as asked; `other`: neither.
+        gpus: indices of the GPUs it runs on, in NVML's order; empty: all.
         fixed_length_body: JSON fields that make this server's answers exactly as
-            long as asked, e.g. `{ignore_eos = true}` for vLLM and SGLang.
+            long as asked; empty: what *server* needs.
         extra_body: JSON fields added to every request.
         headers: HTTP headers added to every request.
         api_key: bearer key; kept out of the record.
@@ -31,6 +36,10 @@ class Attach:
     url: str
     model: str
     runs_on: Literal["gpu", "cpu", "elsewhere"] = "elsewhere"
+    server: Literal[
+        "other", "vllm", "sglang", "tensorrt_llm", "dynamo", "llama_cpp", "transformers"
+    ] = "other"
+    gpus: tuple[int, ...] = ()
     fixed_length_body: Mapping[str, Any] = field(default_factory=dict)
     extra_body: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -43,6 +52,17 @@ class Attach:
                 f"engine.url is {self.url!r}, not an http or https address",
                 remedy="write e.g. http://127.0.0.1:8000",
             )
+
+    @property
+    def gpu_indices(self) -> tuple[int, ...]:
+        """The GPUs whose joules are this engine's; empty: not said."""
+        return self.gpus if self.runs_on == "gpu" else ()
+
+    @property
+    def version_path(self) -> str:
+        """Where servers of this kind say their version; empty: not known."""
+        paths = {"vllm": "/version", "tensorrt_llm": "/version", "sglang": "/server_info"}
+        return paths.get(self.server, "")
 
     def prepare(self, *, port: int) -> Attach:
         """Nothing is left open."""
@@ -64,16 +84,19 @@ class Attach:
         )
 
     def fixed_length(self) -> Mapping[str, Any]:
-        """What the user says this server needs."""
-        return self.fixed_length_body
+        """What the user says this server needs, or what servers of its kind need."""
+        if self.fixed_length_body:
+            return self.fixed_length_body
+        return {} if self.server in {"other", "transformers"} else {"ignore_eos": True}
 
     def counters(self) -> TokenCounters | None:
-        """Not known: the server could be of any kind."""
-        return None
+        """Of the kind of server that the user says it is."""
+        return dialects.of(self.server)
 
     def facts(self) -> dict[str, Any]:
-        """The address; nothing else is known of it."""
+        """The address and what the user says of it."""
         settings = asdict(self) | {"api_key": "set" if self.api_key else None}
+        settings["headers"] = dict.fromkeys(self.headers, "set")
         return {"engine": "attach", "version": None, "weights": None, "settings": settings}
 
 

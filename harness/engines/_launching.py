@@ -1,0 +1,254 @@
+"""What all started engines share: which GPUs, which container, which version, what may be shown."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from harness.contracts import LaunchSpec
+from harness.errors import ConfigError, EngineError
+
+from ._several import plan_of
+
+_HIDDEN: Final = re.compile(r"(key|token|secret|password)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """
+    One process of an engine.
+
+    Args:
+        argv: the command line.
+        environment: variables added to ours.
+    """
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """
+    The image an engine runs in.
+
+    Args:
+        image: name and tag; empty: the engine runs without a container.
+        runtime: the program that runs containers, `docker` or `podman`.
+        extra_args: further options of `run`, e.g. `--volume`.
+    """
+
+    image: str = ""
+    runtime: str = "docker"
+    extra_args: tuple[str, ...] = ()
+
+    def command(
+        self, program: Program, *, name: str, gpus: Sequence[int], files: Sequence[str]
+    ) -> list[str]:
+        """
+        `docker run …` or `podman run …` for *program*.
+
+        The network is the host's, so that ports mean the same inside and outside,
+        and the client's path to the engine crosses no proxy.
+
+        Args:
+            program: its first word replaces the image's entry point; its
+                environment becomes `--env`.
+            name: of the container; it is removed by this name when the engine ends.
+            gpus: indices; empty: none.
+            files: files and folders of the host that it needs at the same path.
+        """
+        argv = [self.runtime, "run", "--rm", "--name", name, "--network", "host"]
+        # NCCL passes tensors between a node's GPUs through shared memory.
+        argv += ["--ipc", "host"]
+        if gpus and self.runtime == "podman":
+            for gpu in gpus:
+                argv += ["--device", f"nvidia.com/gpu={gpu}"]
+        elif gpus:
+            argv += ["--gpus", f'"device={",".join(map(str, gpus))}"']
+        cache = Path("~/.cache/huggingface").expanduser()
+        argv += ["--volume", f"{cache}:/root/.cache/huggingface"]
+        for path in files:
+            argv += ["--volume", f"{path}:{path}"]
+        # By name alone: its value stays off the command line and out of the record.
+        argv += ["--env", "HF_TOKEN"]
+        for key, value in program.environment.items():
+            # Inside, the chosen GPUs are numbered from 0 and all of them are seen.
+            if key not in {"CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"}:
+                argv += ["--env", f"{key}={value}"]
+        argv += [*self.extra_args, "--entrypoint", program.argv[0], self.image]
+        return [*argv, *program.argv[1:]]
+
+
+def gpu_list(chosen: Sequence[int], needed: int, *, why: str) -> tuple[int, ...]:
+    """
+    The GPUs an engine runs on, by their index in NVML's order.
+
+    Args:
+        chosen: by the user; empty: the first of CUDA_VISIBLE_DEVICES, or of all.
+        needed: what the parallel layout takes.
+        why: the layout, for the message.
+
+    Returns:
+        Indices; empty where CUDA_VISIBLE_DEVICES says it in another way, which is
+        then left as it is.
+
+    Raises:
+        ConfigError: *chosen* and *needed* do not fit.
+    """
+    if not chosen:
+        said = os.environ.get("CUDA_VISIBLE_DEVICES")
+        if said is None:
+            return tuple(range(needed))
+        parts = [part.strip() for part in said.split(",")]
+        plain = all(part.isdecimal() for part in parts) and len(parts) >= needed
+        return tuple(int(part) for part in parts[:needed]) if plain else ()
+    if len(set(chosen)) != len(chosen) or min(chosen) < 0:
+        raise ConfigError(
+            f"engine.gpus is {list(chosen)}", remedy="name each GPU once, by its index from 0"
+        )
+    if len(chosen) != needed:
+        raise ConfigError(
+            f"engine.gpus names {len(chosen)} GPUs, but {why} takes {needed}",
+            remedy="name as many, or change the parallel sizes",
+        )
+    return tuple(chosen)
+
+
+def visible(gpus: Sequence[int]) -> dict[str, str]:
+    """CUDA's variables for these GPUs, numbered as NVML numbers them; none for none."""
+    if not gpus:
+        return {}
+    return {
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus)),
+    }
+
+
+def sizes_at_least_one(**sizes: int | None) -> None:
+    """
+    Refuse a parallel size below 1.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    for name, size in sizes.items():
+        if size is not None and size < 1:
+            raise ConfigError(f"engine.{name} is {size}, below 1", remedy="set at least 1")
+
+
+def check_program(name: str, *, container: Container, remedy: str) -> None:
+    """
+    Make sure that what starts the engine is installed.
+
+    Raises:
+        EngineError: neither it nor, with an image, the container runtime is on PATH.
+    """
+    if container.image:
+        name, remedy = container.runtime, f"install {container.runtime}, or set no image"
+    if shutil.which(name) is None:
+        raise EngineError(f"there is no program `{name}` on PATH", remedy=remedy)
+
+
+def together(
+    programs: Sequence[Program],
+    *,
+    container: Container,
+    port: int,
+    files: Mapping[str, str] | None = None,
+    folders: Sequence[str] = (),
+) -> tuple[list[str], dict[str, str]]:
+    """
+    The one command line that starts an engine, however many processes it is made of.
+
+    Args:
+        programs: its processes.
+        container: the image each of them runs in, if any.
+        port: makes the containers' names unique.
+        files: path to content; written before the start and removed after the end.
+        folders: made empty before the start and removed after the end.
+
+    Returns:
+        argv and environment: the program itself, or our small supervisor
+        (`harness.engines._several`) with all of them.
+    """
+    files = files or {}
+    if len(programs) == 1 and not container.image and not files and not folders:
+        return list(programs[0].argv), dict(programs[0].environment)
+    started, removed = [], []
+    for place, program in enumerate(programs):
+        if container.image:
+            name = f"joulemark-{port}-{place}"
+            said = program.environment.get("CUDA_VISIBLE_DEVICES", "")
+            argv = container.command(
+                program,
+                name=name,
+                gpus=[int(part) for part in said.split(",") if part],
+                files=[*files, *folders],
+            )
+            started.append({"argv": argv, "environment": {}})
+            removed.append([container.runtime, "rm", "--force", name])
+        else:
+            started.append({"argv": [*program.argv], "environment": {**program.environment}})
+    plan = {"programs": started, "afterwards": removed, "files": files, "folders": [*folders]}
+    return [sys.executable, "-P", "-m", "harness.engines._several", json.dumps(plan)], {}
+
+
+def scratch(name: str) -> str:
+    """A path for a file or folder that lives as long as the engine."""
+    return str(Path(tempfile.gettempdir()) / f"joulemark-{name}")
+
+
+def shown(argv: Sequence[str]) -> list[str]:
+    """A command line as it may be recorded: values of keys and tokens said to be just `set`."""
+    found: list[str] = []
+    hide = False
+    for part in argv:
+        name, equals, _ = part.partition("=")
+        if hide:
+            found.append("set")
+        elif equals and _HIDDEN.search(name):
+            found.append(f"{name}=set")
+        else:
+            found.append(part)
+        hide = not equals and part.startswith("-") and bool(_HIDDEN.search(part))
+    return found
+
+
+def version_of(distribution: str, container: Container) -> str | None:
+    """The installed version, or the image it runs in; None: neither is known here."""
+    if container.image:
+        return f"image {container.image}"
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def recorded(spec: LaunchSpec) -> list[list[str]]:
+    """The command line of each process, as it goes into the record."""
+    home = str(Path.home())
+    return [
+        [part.replace(home, "~") for part in shown(program["argv"])]
+        for program in plan_of(spec.argv)["programs"]
+    ]
+
+
+def settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """An engine's options as they go into the record: no port, no secrets."""
+    kept = {key: value for key, value in values.items() if key != "port"}
+    kept["extra_args"] = shown(kept.get("extra_args", ()))
+    kept["environment"] = {
+        key: "set" if _HIDDEN.search(key) else value
+        for key, value in kept.get("environment", {}).items()
+    }
+    return kept

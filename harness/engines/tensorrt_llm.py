@@ -1,0 +1,207 @@
+"""TensorRT-LLM, started as `trtllm-serve`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from harness.contracts import Endpoint, EndpointType, Engine, LaunchSpec
+from harness.errors import ConfigError
+
+from . import _launching as launching
+from ._dialects import TensorRtLlmCounters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorRtLlm:
+    """
+    One trtllm-serve. Not run here: its wheels lie on NVIDIA's own index.
+
+    Options: tensorrt_llm/commands/serve.py, read on main. What the command line
+    lacks is given in a YAML file (`--extra_llm_api_options`), which we write as
+    JSON, a part of YAML: it switches on `return_perf_metrics`, without which
+    there are no Prometheus metrics, and `enable_energy_metrics`, whose
+    `/energy_metrics` goes into the record as a cross-check. That number scales
+    the local GPUs' joules by the world size, so on several nodes it is a guess.
+
+    Args:
+        model: Hugging Face name or folder.
+        host: address it listens on.
+        port: 0: the system chooses.
+        tensor_parallel_size: GPUs that share every layer.
+        pipeline_parallel_size: GPUs the layers are dealt out to.
+        expert_parallel_size: GPUs the experts are spread over; None: its choice.
+        attention_dp: data-parallel attention inside the tensor-parallel group.
+        gpus: indices in NVML's order; empty: the first ones.
+        max_batch_size: requests in one batch at most; None: its choice.
+        max_num_tokens: tokens in one step at most; None: its choice.
+        max_seq_len: context length; None: the model's own.
+        kv_cache_free_gpu_memory_fraction: of the memory left by the weights.
+        prefix_caching: False: blocks are not used again (`kv_cache_config`).
+        load_format: `dummy` makes random weights, which the record then says.
+        energy_metrics: let it count joules, too (in 1.3 and newer; False for older).
+        options: further LLM API options, as a table; these win over ours.
+        ready_timeout_s: loading and tuning takes minutes.
+        image: run it in a container, e.g. `nvcr.io/nvidia/tensorrt-llm/release:1.3.0`.
+        image_runtime: what runs the container.
+        image_args: further options of `docker run`.
+        extra_args: passed through to `trtllm-serve`.
+        environment: variables added to ours.
+    """
+
+    model: str
+    host: str = "127.0.0.1"
+    port: int = 0
+    tensor_parallel_size: int = 1
+    pipeline_parallel_size: int = 1
+    expert_parallel_size: int | None = None
+    attention_dp: bool = False
+    gpus: tuple[int, ...] = ()
+    max_batch_size: int | None = None
+    max_num_tokens: int | None = None
+    max_seq_len: int | None = None
+    kv_cache_free_gpu_memory_fraction: float | None = None
+    prefix_caching: bool = True
+    load_format: str = "auto"
+    energy_metrics: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
+    ready_timeout_s: float = 3600.0
+    image: str = ""
+    image_runtime: Literal["docker", "podman"] = "docker"
+    image_args: tuple[str, ...] = ()
+    extra_args: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        launching.sizes_at_least_one(
+            tensor_parallel_size=self.tensor_parallel_size,
+            pipeline_parallel_size=self.pipeline_parallel_size,
+            expert_parallel_size=self.expert_parallel_size,
+        )
+        launching.gpu_list(self.gpus, self._needed, why="tensor x pipeline parallel")
+        if {"--config", "--extra_llm_api_options"} & set(self.extra_args):
+            raise ConfigError(
+                "engine.extra_args names an options file, but joulemark writes one itself",
+                remedy="put what is in it into [engine.options]",
+            )
+
+    @property
+    def runs_on(self) -> Literal["gpu"]:
+        """A GPU."""
+        return "gpu"
+
+    @property
+    def gpu_indices(self) -> tuple[int, ...]:
+        """The GPUs whose joules are this engine's."""
+        return launching.gpu_list(self.gpus, self._needed, why="")
+
+    @property
+    def version_path(self) -> str:
+        """Where the running server says its version."""
+        return "/version"
+
+    @property
+    def energy_path(self) -> str | None:
+        """Where it says the joules of its GPUs, as `total_energy_j`; None: it was not asked to."""
+        return "/energy_metrics" if self.energy_metrics else None
+
+    def prepare(self, *, port: int) -> TensorRtLlm:
+        """With port and GPUs filled in, once the program is known to be there."""
+        launching.check_program(
+            "trtllm-serve",
+            container=self._container,
+            remedy="install tensorrt-llm from NVIDIA's index, or set engine.image",
+        )
+        return replace(self, port=self.port or port, gpus=self.gpu_indices)
+
+    def launch(self) -> LaunchSpec:
+        """`trtllm-serve MODEL …` with its options file."""
+        path = launching.scratch(f"trtllm-{self.port}.yaml")
+        argv = ["trtllm-serve", self.model, "--host", self.host, "--port", str(self.port)]
+        argv += ["--backend", "pytorch", "--tp_size", str(self.tensor_parallel_size)]
+        if self.pipeline_parallel_size > 1:
+            argv += ["--pp_size", str(self.pipeline_parallel_size)]
+        for flag, value in (
+            ("--ep_size", self.expert_parallel_size),
+            ("--max_batch_size", self.max_batch_size),
+            ("--max_num_tokens", self.max_num_tokens),
+            ("--max_seq_len", self.max_seq_len),
+            ("--kv_cache_free_gpu_memory_fraction", self.kv_cache_free_gpu_memory_fraction),
+        ):
+            if value is not None:
+                argv += [flag, f"{value:g}" if isinstance(value, float) else str(value)]
+        argv += ["--extra_llm_api_options", path]
+        program = launching.Program(
+            argv=(*argv, *self.extra_args),
+            environment={**launching.visible(self.gpu_indices), **self.environment},
+        )
+        whole, variables = launching.together(
+            [program],
+            container=self._container,
+            port=self.port,
+            files={path: json.dumps(self._options(), indent=2) + "\n"},
+        )
+        return LaunchSpec(
+            argv=whole,
+            ready_url=f"http://{self.host}:{self.port}/health",
+            ready_timeout_s=self.ready_timeout_s,
+            host=self.host,
+            port=self.port,
+            environment=variables,
+        )
+
+    def endpoint(self, endpoint_type: EndpointType | None) -> Endpoint:
+        """Continuous usage makes every chunk carry the running count of tokens."""
+        return Endpoint(
+            base_url=f"http://{self.host}:{self.port}",
+            endpoint_type=endpoint_type or "completions",
+            model=self.model,
+            extra_body={"stream_options": {"include_usage": True, "continuous_usage_stats": True}},
+        )
+
+    def fixed_length(self) -> Mapping[str, Any]:
+        """Goes on past the end-of-sequence token."""
+        return {"ignore_eos": True}
+
+    def counters(self) -> TensorRtLlmCounters:
+        """The counters of `/prometheus/metrics`."""
+        return TensorRtLlmCounters()
+
+    def facts(self) -> dict[str, Any]:
+        """Version, command, options, GPUs, and whether the weights are real."""
+        return {
+            "engine": "tensorrt-llm",
+            "version": launching.version_of("tensorrt-llm", self._container),
+            "weights": "random" if self.load_format == "dummy" else "real",
+            "gpus": list(self.gpu_indices),
+            "command": launching.recorded(self.launch()),
+            "options": self._options(),
+            "settings": launching.settings(asdict(self)),
+        }
+
+    def _options(self) -> dict[str, Any]:
+        ours: dict[str, Any] = {"return_perf_metrics": True}
+        if self.energy_metrics:
+            ours["enable_energy_metrics"] = True
+        if self.attention_dp:
+            ours["enable_attention_dp"] = True
+        if self.load_format != "auto":
+            ours["load_format"] = self.load_format
+        if not self.prefix_caching:
+            ours["kv_cache_config"] = {"enable_block_reuse": False}
+        return ours | dict(self.options)
+
+    @property
+    def _needed(self) -> int:
+        return self.tensor_parallel_size * self.pipeline_parallel_size
+
+    @property
+    def _container(self) -> launching.Container:
+        return launching.Container(
+            image=self.image, runtime=self.image_runtime, extra_args=self.image_args
+        )
+
+
+PLUGIN: type[Engine] = TensorRtLlm

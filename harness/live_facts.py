@@ -1,0 +1,84 @@
+"""What a running engine says of itself beyond its token counters: version, settings, joules."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, Protocol, runtime_checkable
+
+import orjson
+
+from . import launch
+from .contracts import Engine
+from .errors import EngineError
+
+_MOST: Final = 300
+_SECRET: Final = re.compile(r"(key|token|secret|password)$", re.IGNORECASE)
+_NAMES_A_MACHINE: Final = re.compile(r"(path|host|dir|addr|url|file)$", re.IGNORECASE)
+
+
+@runtime_checkable
+class OnGpus(Protocol):
+    """An engine that knows which GPUs it runs on."""
+
+    @property
+    def gpu_indices(self) -> tuple[int, ...]:
+        """In NVML's order; empty: not known."""
+        ...
+
+
+@runtime_checkable
+class TellsVersion(Protocol):
+    """An engine whose server says its version."""
+
+    @property
+    def version_path(self) -> str:
+        """Path of a JSON object; empty: none."""
+        ...
+
+
+@runtime_checkable
+class CountsJoules(Protocol):
+    """An engine that counts its GPUs' joules itself."""
+
+    @property
+    def energy_path(self) -> str | None:
+        """Path of a JSON object with `total_energy_j`; None: it does not."""
+        ...
+
+
+def facts_of(engine: Engine) -> dict[str, Any]:
+    """
+    The single values in the JSON where a running engine describes itself.
+
+    Returns:
+        Empty if it has no such place or does not answer: a version is worth
+        recording, but not worth failing a run. Secrets, paths and addresses are
+        left out.
+    """
+    path = engine.version_path if isinstance(engine, TellsVersion) else ""
+    said = _json(engine, path) if path else None
+    if not isinstance(said, dict):
+        return {}
+    kept = {
+        key: value
+        for key, value in said.items()
+        if isinstance(value, str | int | float | bool)
+        and not _SECRET.search(key)
+        and not _NAMES_A_MACHINE.search(key)
+    }
+    return dict(list(kept.items())[:_MOST])
+
+
+def energy_j(engine: Engine) -> float | None:
+    """Joules that the engine has counted on its GPUs so far; None: it does not say."""
+    path = engine.energy_path if isinstance(engine, CountsJoules) else None
+    said = _json(engine, path) if path else None
+    value = said.get("total_energy_j") if isinstance(said, dict) else None
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _json(engine: Engine, path: str) -> Any:  # noqa: ANN401 - whatever the server says
+    try:
+        return orjson.loads(launch.scrape(engine.endpoint(None).base_url + path))
+    except (EngineError, orjson.JSONDecodeError):
+        return None
