@@ -39,6 +39,10 @@ FAULT_MARKS_S: Final = (3.5, 10.5)
 """When the counter is reset, and when the GPU is lost, after the first edge."""
 
 
+class MeterFailedError(Exception):
+    """A meter did not start or crashed; a busy machine can make it so."""
+
+
 def make_peers() -> Path:
     """Make the peers' environment once; returns its interpreter."""
     python = PEERS / "bin" / "python"
@@ -74,7 +78,7 @@ def run_meter(name: str, world: World, timeline: Plan, folder: Path) -> dict[str
         command, env=environment, cwd=folder, capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
-        sys.exit(f"{name} failed:\n{done.stderr[-3000:]}")
+        raise MeterFailedError(f"{name} failed:\n{done.stderr[-3000:]}")
     told: dict[str, Any] = json.loads(answer.read_text("utf-8"))
     return told
 
@@ -89,7 +93,12 @@ def accuracy(
         for name in meters:
             world, names = accuracy_world(cells, seed=seed, jitter_s=jitter_s)
             models = [SensorModel(world, gpu) for gpu in range(len(world.gpus))]
-            told[name] = run_meter(name, world, timeline, Path(scratch))
+            try:
+                told[name] = run_meter(name, world, timeline, Path(scratch))
+            except MeterFailedError as error:
+                print(f"# {error}", file=sys.stderr)
+                table[name] = {}
+                continue
             answers = told[name].pop("answers")
             table[name] = _by_cell(answers, models, names, timeline)
             if name == "joulemark":
@@ -137,7 +146,12 @@ def faults(meters: list[str], *, seed: int) -> list[str]:
                 windows=(("reset", 0, 1), ("lost", 2, 3)),
                 zero_ns=world.origin_ns + round(START_S * 1e9),
             )
-            told = run_meter(name, world, timeline, Path(scratch))
+            try:
+                told = run_meter(name, world, timeline, Path(scratch))
+            except MeterFailedError as error:
+                print(f"# {error}", file=sys.stderr)
+                lines.append(f"| {METERS[name]} | did not run |")
+                continue
             cells = []
             for which, fault_s in enumerate(at_s):
                 # GPU 0 is judged in the first window, GPU 1 in the second.
@@ -178,7 +192,7 @@ def main() -> None:
     begun_s = time.perf_counter()
     timeline = plan(trials=trials, lengths_s=lengths_s, seed=options.seed)
     table, told = accuracy(meters, cells, timeline, seed=options.seed, jitter_s=options.jitter_s)
-    lines = [f"`python benchmarks/meter.py {' '.join(sys.argv[1:])}`", ""]
+    lines = [f"`{' '.join(['python benchmarks/meter.py', *sys.argv[1:]])}`", ""]
     lines += tables(table, cells, lengths_s)
     lines += ["", "| meter | version | CPU, % of one core | over s |", "|---|---|---|---|"]
     lines += [
@@ -186,6 +200,9 @@ def main() -> None:
         f"| {facts['wall_s']:.1f} |"
         for name, facts in told.items()
     ]
+    # Shown now already, should what follows fail.
+    print("\n".join(lines), flush=True)
+    shown = len(lines)
     if any(name.startswith("joulemark") for name in meters):
         lines += ["", *meter_sampler.lines()]
     if not options.no_faults:
@@ -199,7 +216,7 @@ def main() -> None:
         f"{time.perf_counter() - begun_s:.0f} s in all."
     )
     lines += ["", conditions]
-    print("\n".join(lines))
+    print("\n".join(lines[shown:]))
     if options.write:
         insert(options.write, lines)
 
