@@ -114,6 +114,15 @@ def test_a_run_on_a_cpu_is_priced_at_its_own_boundary_and_says_so():
     assert {"host_left_out", "no_price", "power_not_measured"} <= codes
 
 
+def test_the_nameplate_is_scaled_by_what_is_drawn_of_it(tmp_path):
+    mine = tmp_path / "mine.toml"
+    mine.write_text(
+        '[defaults]\nnameplate_drawn_ratio = { value = 0.5, source = "epoch-chatgpt" }\n'
+    )
+    case = build(load([mine]), of_run(record(), CATALOGUE), Choice())
+    assert case.inputs.other_active_w == 335
+
+
 def test_an_accelerator_without_all_in_power_leaves_its_host_out():
     run = record(device_name="NVIDIA L40S")
     case = build(CATALOGUE, of_run(run, CATALOGUE), Choice())
@@ -124,7 +133,8 @@ def test_an_accelerator_without_all_in_power_leaves_its_host_out():
 
 def test_a_boundary_s_own_kind_counts_and_not_the_least_trusted_of_the_run():
     run = replace(record(extra={"cpu_package_average_w": 9.0}), power_kind="modelled")
-    assert of_run(run, CATALOGUE).power_kind == "measured"
+    point = of_run(run, CATALOGUE)
+    assert (point.power_kind, point.source.grade) == ("measured", "measured")
     rows = [{"name": "steady", "energies": []}]
     assert of_run(replace(run, windows=rows), CATALOGUE).power_kind == "modelled"
 

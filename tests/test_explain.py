@@ -129,7 +129,20 @@ def test_what_would_change_it_is_answered_from_the_table():
         rows["as it is"][3]
     )
     assert f"({fewer:.0%} fewer)" in found.text[1]
+    base, newest = (
+        float(rows["as it is"][1]),
+        float(next(r for n, r in rows.items() if "b200" in n)[1]),
+    )
+    assert f"({1 - newest / base:.0%} less)" in found.text[1]
     assert "b200-hgx" in found.text[1]
+
+
+def test_a_point_of_no_known_accelerator_is_still_told_of_newer_ones():
+    run = record(device_name="a toaster")
+    found = step(walk(of(run), DATA), "change it")
+    assert any("b200-hgx" in row[0] for row in found.grids[0].rows)
+    on_b200 = step(walk(of(record(device_name="NVIDIA B200")), DATA), "change it")
+    assert not any("b200-hgx" in row[0] for row in on_b200.grids[0].rows)
 
 
 def test_other_fans_leave_what_computes_as_it_was():

@@ -13,6 +13,7 @@ from harness.catalogue_files import load, measured_points, model_shape
 from harness.errors import ConfigError
 from harness.roofline import Serving, bound, seconds, step
 from harness.roofline_fit import MeasuredPoint, fit, serving_of
+from harness.roofline_model import from_config
 from harness.roofline_search import best, distance, fewest_devices, fits, frontier, natural
 
 CATALOGUE = load()
@@ -274,3 +275,84 @@ def test_operations_of_a_token_by_hand():
     assert both.flop_per_token == pytest.approx(20.05e9, rel=5e-3)
     split_up = bound(MODEL, silicon("h100-sxm"), Serving(batch=64, devices=4), PHYSICS)
     assert split_up.flop_per_token == pytest.approx(both.flop_per_token)
+
+
+TINY = from_config(
+    {
+        "num_hidden_layers": 2,
+        "hidden_size": 8,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "intermediate_size": 16,
+        "moe_intermediate_size": 4,
+        "num_experts": 4,
+        "num_experts_per_tok": 1,
+        "vocab_size": 32,
+    },
+    name="tiny",
+)
+
+
+def test_a_step_of_a_tiny_model_by_hand():
+    """3 sequences at context 10, 2 prompt tokens: every term small enough to count."""
+    serving = Serving(batch=3, input_tokens=6, output_tokens=8)
+    work = step(TINY, serving, prompt_tokens=2)
+    experts = 2 * 4 * (3 * 8 * 4 * 2) * (1 - 0.75**5)
+    attention = 8 * (8 + 2 * 4) + 8 * 8 + 16  # queries, one key and value head, output, norms
+    shared = (2 * attention + 2 * 8 * 4 + 32 * 8) * 2
+    cache = (3 * 2 * 10 + 5 * 2) * (2 * 4) * 2  # read by 3 over 2 layers, written by 5
+    looked_up = 5 * 8 * 2
+    assert work.memory_bytes == pytest.approx(experts + shared + cache + looked_up)
+    assert work.expert_flop == 5 * 2 * 2 * (3 * 8 * 4)
+    products = 2 * 5 * (2 * attention + 2 * 8 * 4) + 2 * 3 * 32 * 8
+    attended = 4 * 8 * (3 * 2 * 10 + 2 * 2 * 3)
+    assert work.linear_flop == products + attended
+
+
+def test_links_carry_all_reduces_or_the_experts_traffic():
+    pair = Serving(batch=4, devices=2, input_tokens=6, output_tokens=8)
+    assert step(TINY, pair).link_bytes == 2 * 2 * 4 * 8 * 2 * 2 / 2
+    spread = replace(pair, sharing="ep")
+    assert step(TINY, spread).link_bytes == 2 * (4 / 2) * 1 * 8 * 3 / 2
+
+
+def test_what_fits_is_counted_by_the_byte():
+    """One device more or less of 0.92 usable memory than weights and caches."""
+    serving = Serving(batch=4, devices=2, input_tokens=6, output_tokens=8)
+    caches = 4 * 2 * 14 * (2 * 4) * 2 / 2
+    needs = {
+        "tp": TINY.weight_bytes / 2 + caches,
+        "ep": TINY.all_experts_bytes / 2 + (TINY.weight_bytes - TINY.all_experts_bytes) + caches,
+    }
+    for sharing, need in needs.items():
+        way = replace(serving, sharing="tp" if sharing == "tp" else "ep")
+        just = replace(silicon("h100-sxm"), memory_bytes=need / 0.92 + 1)
+        assert fits(TINY, just, way)
+        assert not fits(TINY, replace(just, memory_bytes=need / 0.92 - 1), way)
+
+
+@pytest.mark.parametrize(
+    ("key", "devices", "batch", "mbu"),
+    [
+        ("h100-sxm", 2, 64, 54),
+        ("h100-sxm", 2, 1024, 20),
+        ("b200-hgx", 1, 256, 46),
+        ("b200-hgx", 2, 256, 30),
+    ],
+)
+def test_bandwidth_used_by_measured_points(key: str, devices: int, batch: int, mbu: int):
+    """research/cost.md, the check against measurements, in per cent."""
+    (point,) = [
+        one
+        for one in POINTS
+        if (one.accelerator, one.devices, round(one.batch)) == (key, devices, batch)
+    ]
+    found = distance(
+        MODEL,
+        silicon(key),
+        serving_of(point, input_tokens=PROMPT),
+        PHYSICS,
+        tok_per_s=point.tok_per_s / devices,
+        j_per_token=None,
+    )
+    assert round(100 * found.mbu_ratio) == mbu
