@@ -34,8 +34,6 @@ BURST_LIMIT_NS: Final = 150_000_000
 FLUSH_NS: Final = 100_000_000
 LATEST_NS: Final = 500_000_000
 
-_NICENESS: Final = -10
-
 
 class _Loop:
     """Everything the process does between `open` and `stop`."""
@@ -58,7 +56,6 @@ class _Loop:
 
     def start(self, power_hz: float, counter_hz: float) -> None:
         """Lay out the grids, slower where reading costs too much, and burst once."""
-        now_ns = time.perf_counter_ns()
         for session in self.sessions.values():
             if session.period_s is not None:
                 own = [call for call in self.calls if call.session is session]
@@ -70,9 +67,10 @@ class _Loop:
             if chosen:
                 cost_s = sum(read_cost_s(call, self.journal) for call in chosen)
                 period_s = max(1 / hertz, cost_s / MAX_BUSY_RATIO)
-                self.grids.append(
-                    Grid(chosen, round(period_s * 1e9), dithered=counts, origin_ns=now_ns)
-                )
+                self.grids.append(Grid(chosen, round(period_s * 1e9), dithered=counts))
+        now_ns = time.perf_counter_ns()
+        for grid in self.grids:
+            grid.origin_ns = now_ns
         self.mark(now_ns, whole=True)
 
     def mark(self, t_ns: int, *, whole: bool = False) -> None:
@@ -195,8 +193,10 @@ def _say_if_room(message: Mapping[str, Any]) -> None:
 def main() -> None:
     """Talk to `harness.sampler.Sampler` over stdin and stdout, one JSON document a line."""
     with contextlib.suppress(PermissionError):
-        # Short and rare work that must be on time; allowed to root only.
-        os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
+        # Short and rare work that must be on time; allowed to root only. Threads that
+        # ask over a network do not inherit it.
+        policy = os.SCHED_RR | os.SCHED_RESET_ON_FORK
+        os.sched_setscheduler(0, policy, os.sched_param(1))
     # Ctrl-C goes to the whole process group; the parent tells us when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Unbuffered: what follows this line is for the loop, which reads the descriptor itself.
