@@ -118,7 +118,9 @@ def like_values(record: RunRecord) -> dict[str, str]:
         if not key.startswith(_NOT_LIKENESS) and key != "engine"
     }
     engine = record.provenance.get("engine", {})
-    model = engine.get("model_sha256") or record.config.get("engine", {}).get("model")
+    asked = record.config.get("engine")
+    named = asked.get("model") if isinstance(asked, Mapping) else None
+    model = engine.get("model_sha256") or named
     if isinstance(model, str):
         found["model"] = model[:16] if engine.get("model_sha256") else model
     found["power_kind"] = str(record.power_kind)
