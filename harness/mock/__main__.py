@@ -1,9 +1,11 @@
-"""`python -m harness.mock SETTINGS LOG`: the mock server as a process, until SIGTERM."""
+"""`python -m harness.mock SETTINGS LOG`: the mock server as a process, until its parent ends it."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -15,9 +17,11 @@ from harness.errors import JoulemarkError
 from .server import MockServer
 from .settings import MockSettings
 
+_PARENT_POLL_S = 1.0
+
 
 async def serve(settings: MockSettings, log: Path | None) -> None:
-    """Run until SIGTERM or SIGINT; the first line on stdout is the port."""
+    """Run until SIGTERM, or until the parent is gone; the first line on stdout is the port."""
     server = MockServer(settings, log=log)
     port = await server.start()
     sys.stdout.write(f"{port}\n")
@@ -26,7 +30,11 @@ async def serve(settings: MockSettings, log: Path | None) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await stop.wait()
+    parent = os.getppid()
+    while not stop.is_set() and os.getppid() == parent:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PARENT_POLL_S):
+                await stop.wait()
     await server.stop()
 
 
