@@ -60,12 +60,24 @@ lint: $(VENV)/.dev ## Check style and types
 	@$(BIN)/mypy
 
 .PHONY: check
-check: lint test ## Everything that CI checks: lint, types, tests, documents
+check: lint test reproduce ## Everything that CI checks: lint, types, tests, documents
 	@$(BIN)/python docs/build.py --check
 
 .PHONY: docs
 docs: $(VENV)/.dev ## Write the documents that are made from code
 	@$(BIN)/python docs/build.py
+
+.PHONY: reproduce
+reproduce: $(BIN)/joulemark ## Recompute published results, ours beside theirs
+	@$(BIN)/joulemark claims --reproduce
+
+.PHONY: bench-meter
+bench-meter: $(VENV)/.dev ## Compare energy meters on one emulated truth (about 20 minutes)
+	@$(BIN)/python benchmarks/meter.py
+
+.PHONY: bench-load
+bench-load: $(VENV)/.dev ## Compare load generators against one mock engine
+	@$(BIN)/python benchmarks/load.py
 
 .PHONY: format
 format: $(VENV)/.dev ## Put the code into the house's format

@@ -6,6 +6,7 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from . import run_limit
 from .metrics import BOUNDARIES, boundary_of, card_of
 
 if TYPE_CHECKING:
@@ -142,6 +143,7 @@ def markdown(record: RunRecord) -> str:
     ]
     parts += [f"| {r.title} | {r.value} | {r.interval} | `{r.key}` |" for r in summary(record)]
     parts += ["", "An interval bounds what the record's `interval` names, not runs.", ""]
+    parts += ["## Distance to the physical limit", "", *run_limit.sentences(record), ""]
     parts += ["## Windows", "", *_windows(record), ""]
     parts += ["## Tokens", "", *_tokens(record.tokens), ""]
     parts += ["## Findings", "", *_findings(record), ""]
