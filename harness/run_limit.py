@@ -45,9 +45,11 @@ def sentences(record: RunRecord) -> list[str]:
     if found is None:
         return ["Not given: how many requests ran at once is not known."]
     lines = [
-        f"Throughput is {found.time_ratio:.0%} of what memory bandwidth, arithmetic and links "
-        f"allow at this batch and these lengths (MBU {found.mbu_ratio:.0%}, "
-        f"MFU {found.mfu_ratio:.0%})."
+        (
+            f"Throughput is {found.time_ratio:.0%} of what memory bandwidth, arithmetic and links "
+            f"allow at this batch and these lengths (MBU {found.mbu_ratio:.0%}, "
+            f"MFU {found.mfu_ratio:.0%})."
+        )
     ]
     if found.over_roof_ratio is not None:
         lines.append(

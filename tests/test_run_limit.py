@@ -1,8 +1,8 @@
 from __future__ import annotations
 
+import cost_runs
 import pytest
 
-import cost_runs
 from harness import run_limit
 
 
