@@ -18,13 +18,14 @@ from .analysis import analyse
 from .arrivals import Arrivals
 from .client_processes import run_processes
 from .clock import WallAnchor
-from .contracts import Endpoint, Engine
+from .contracts import Engine
 from .errors import EngineError, JoulemarkError, PowerUnavailableError
 from .files import write_atomically
 from .live_facts import OnGpus, energy_j, facts_of
 from .load_audit import LoadAudit
 from .load_plan import LoadPlan
 from .record import Finding, RunRecord
+from .request_fields import fixed_length, request_endpoint
 from .sampler import Sampler
 from .selection import Selection, select
 from .timeline import Phase, Request, RequestTrace
@@ -308,7 +309,7 @@ class _Run:
     def _load(self, phase: Phase, *, request_count: int | None, duration_s: float | None) -> None:
         config = self._config.load
         plan = LoadPlan(
-            endpoint=self._endpoint(),
+            endpoint=request_endpoint(self._engine, config),
             requests=self._fresh(request_count),
             phase=phase,
             arrivals=Arrivals(
@@ -321,7 +322,7 @@ class _Run:
             request_count=request_count,
             duration_s=duration_s,
             request_timeout_s=config.request_timeout_s,
-            fixed_length=self._fixed_length(),
+            fixed_length=fixed_length(self._engine, config),
             seed=self._config.seed,
             max_failures_in_a_row=config.max_failures_in_a_row,
         )
@@ -360,23 +361,10 @@ class _Run:
             stop=self._stop,
         )
 
-    def _endpoint(self) -> Endpoint:
-        """The engine's, with the fields that the user wants in every request."""
-        endpoint = self._engine.endpoint(self._config.load.endpoint_type)
-        body = {**endpoint.extra_body, **self._config.load.extra_body}
-        return dataclasses.replace(endpoint, extra_body=body)
-
-    def _fixed_length(self) -> Mapping[str, Any]:
-        if not self._config.load.fixed_length:
-            return {}
-        fields = self._engine.fixed_length()
-        endpoint = self._endpoint()
-        harmony_chat = endpoint.endpoint_type == "chat" and "gpt-oss" in endpoint.model.lower()
-        return {} if harmony_chat and "ignore_eos" in fields else fields
-
     def _length_finding(self) -> None:
         """Say before the load why answers will end where the model wants."""
-        if self._config.load.fixed_length and not self._fixed_length():
+        load_config = self._config.load
+        if load_config.fixed_length and not fixed_length(self._engine, load_config):
             self._find(
                 Finding(
                     code="length_not_fixed",

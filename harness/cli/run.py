@@ -60,17 +60,20 @@ _FLAGS: Final = {
 @click.option("--random-seed", type=int, help="Seed of workload and arrivals.")
 @click.option("--artifact-dir", type=click.Path(file_okay=False), help="Where run folders go.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON on stdout.")
+@click.option("--dry-run", is_flag=True, help="Print what would be started and sent.")
 def COMMAND(  # noqa: N802 - the name every verb's file exports
     config: str,
     assignments: tuple[str, ...],
     *,
     as_json: bool,
+    dry_run: bool,
     **flags: Any,  # noqa: ANN401
 ) -> int:
     """Measure one run, as CONFIG (a TOML file) or PRESET says."""
     # Imported here, so that `joulemark --help` does not wait for pandas.
     from harness import config as configuration  # noqa: PLC0415
     from harness import pipeline  # noqa: PLC0415
+    from harness.cli._plan import print_plan, print_workload  # noqa: PLC0415
     from harness.cli._progress import Progress  # noqa: PLC0415
     from harness.cli._table import print_record  # noqa: PLC0415
 
@@ -79,6 +82,10 @@ def COMMAND(  # noqa: N802 - the name every verb's file exports
     for assignment in assignments:
         configuration.override(table, assignment)
     settings = configuration.parse(table, name=Path(config).stem)
+    if dry_run:
+        print_plan(settings)
+        return 0
+    print_workload(settings, to_stderr=True)
     stop = threading.Event()
     with _signals(stop), Progress() as progress:
         outcome = pipeline.measure(settings, watcher=progress, stop=stop)
@@ -103,7 +110,8 @@ def _apply_flags(table: dict[str, Any], flags: dict[str, Any]) -> None:
     engine, load = table.setdefault("engine", {}), table.setdefault("load", {})
     if "url" in given and "engine" not in given:
         # Another engine's options in the preset would be unknown keys here.
-        kept = {key: engine[key] for key in ("url", "model", "runs_on") if key in engine}
+        keys = ("url", "model", "runs_on", "server", "gpus")
+        kept = {key: engine[key] for key in keys if key in engine}
         table["engine"] = {"kind": "attach", **kept}
     elif "model" in given and engine.get("kind", "auto") == "auto":
         engine["kind"] = "llama_cpp"
@@ -111,8 +119,12 @@ def _apply_flags(table: dict[str, Any], flags: dict[str, Any]) -> None:
         load["pattern"] = "poisson"
         if "concurrency" not in given:
             load.pop("concurrency", None)
-    if "request_count" in given and "benchmark_duration" not in given:
-        load.pop("duration_s", None)
+    if "request_count" in given:
+        load.pop("requests_per_slot", None)
+        if "benchmark_duration" not in given:
+            load.pop("duration_s", None)
+    elif "benchmark_duration" in given:
+        load.pop("requests_per_slot", None)
 
 
 @contextlib.contextmanager
