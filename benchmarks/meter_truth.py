@@ -17,12 +17,13 @@ from __future__ import annotations
 import argparse
 import itertools
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from harness.emulator import make, waveform
-from harness.emulator.model import AVERAGE, INSTANT, SensorModel
+from harness.emulator.model import SensorModel
 from harness.emulator.world import World
 from harness.errors import CoverageError
 from harness.integrate import window_energies
@@ -67,7 +68,7 @@ class Cell:
 
 
 def _stamps(due_ns: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """When calls that were due then began and ended: late by a little, tens of microseconds long."""
+    """When calls due then began and ended: late by a little, tens of microseconds long."""
     before = due_ns + random.exponential(80e3, len(due_ns)).astype(np.int64)
     after = before + random.uniform(30e3, 150e3, len(due_ns)).astype(np.int64)
     # One call at a time.
@@ -86,7 +87,7 @@ def simulate(
         np.int64
     )
     found = []
-    for number, gpu in enumerate(world.gpus):
+    for number in range(len(world.gpus)):
         model = SensorModel(world, number)
         due = [counter_due]
         for edge_ns in [begin_ns, *((start_ns, end_ns) if planned else ())]:
@@ -101,9 +102,15 @@ def simulate(
         before, after = _stamps(np.sort(np.concatenate(due)), random)
         # The value is taken somewhere inside the call.
         taken = before + ((after - before) * random.random(len(before))).astype(np.int64)
-        common = {"boundary": "gpu", "device": str(number), "power_kind": "emulated", "method": "s"}
         counter = Channel(
-            name=f"{number}:energy", quantity="energy", quantum=1e-3, sense="counter", **common
+            name=f"{number}:energy",
+            quantity="energy",
+            boundary="gpu",
+            device=str(number),
+            power_kind="emulated",
+            method="simulated",
+            quantum=1e-3,
+            sense="counter",
         )
         found.append(
             PowerTrace(
@@ -111,8 +118,18 @@ def simulate(
             )
         )
         before, after = _stamps(power_due, random)
-        for sense, field in (("instant", INSTANT), ("average", AVERAGE)):
-            channel = Channel(name=f"{number}:{sense}", quantity="power", sense=sense, **common)
+        powers: tuple[tuple[Literal["instant", "average"], Literal[186, 185]], ...] = (
+            ("instant", 186),
+            ("average", 185),
+        )
+        for sense, field in powers:
+            channel = replace(
+                counter,
+                name=f"{number}:{sense}",
+                quantity="power",
+                quantum=None,
+                sense=sense,
+            )
             found.append(
                 PowerTrace(
                     channel,
@@ -165,10 +182,8 @@ def main() -> None:
     parser.add_argument("--waveforms", default=",".join(WAVEFORMS))
     parser.add_argument("--durations", default=",".join(map(str, DURATIONS_S)))
     options = parser.parse_args()
-    print(
-        "| sensor | waveform | window s | edges | worst % | median % | held % | width/spread | refused |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("| sensor | waveform | window s | edges | worst % | median % | held %", end="")
+    print(" | width/spread | refused |\n" + "|---" * 9 + "|")
     began = time.perf_counter()
     for sensor, name, duration, planned in itertools.product(
         options.sensors.split(","),

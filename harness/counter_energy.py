@@ -93,11 +93,13 @@ def counter_energy_j(
     if snapped_ns[1] <= snapped_ns[0]:
         raise _too_short(window)
     total_j, drawn_j, samples = 0.0, np.zeros(DRAWS), 0
+    # GPUs that share a model work in step: what hides inside a tick hides in all of them.
+    bends = random.uniform(-1, 1, size=(2, DRAWS))
     for name, edges in placed.items():
         unseen = random.choice([-UNSEEN_RATIO, UNSEEN_RATIO], size=DRAWS)
         for side, sign in ((0, -1.0), (1, 1.0)):
             near_w = _near_w(powers.get(name), snapped_ns[side])
-            best_j, draws_j = energy_j(edges[side], snapped_ns[side], near_w, unseen, random)
+            best_j, draws_j = energy_j(edges[side], snapped_ns[side], near_w, unseen, bends[side])
             total_j += sign * best_j
             drawn_j += sign * draws_j
             # The counter shows whole quanta, rounded down.

@@ -25,6 +25,7 @@ REACH_NS: Final = 12e9
 """How far around an edge ticks are used for the lattice."""
 _BURST_NS: Final = 150e6
 _NEIGHBOURS: Final = 3
+_ONE_SIDED_RATIO: Final = 0.2
 UNSEEN_RATIO: Final = 0.85
 """
 Within one tick the power can be another than its mean by this share without any
@@ -140,7 +141,7 @@ def energy_j(
     edge_ns: float,
     near_w: npt.NDArray[np.float64],
     unseen: npt.NDArray[np.float64],
-    random: np.random.Generator,
+    bend: npt.NDArray[np.float64],
 ) -> tuple[float, npt.NDArray[np.float64]]:
     """
     What a device's cumulative energy was at an edge.
@@ -151,7 +152,8 @@ def energy_j(
         near_w: its power readings around the edge; may be empty.
         unseen: shape (DRAWS,): by what share of its mean the power at the ticks may
             differ from what can be seen, see `UNSEEN_RATIO`.
-        random: where the draws come from.
+        bend: shape (DRAWS,), -1 to 1: where between its limits the energy inside a tick
+            is; the same for devices that may work in step.
 
     Returns:
         The best guess and DRAWS draws of what it can have been, joules.
@@ -166,15 +168,13 @@ def energy_j(
     slopes_w = np.diff(placed.energy_j) / np.maximum(np.diff(middle_ns), 1.0) * 1e9
     levels_w = np.concatenate((slopes_w, near_w))
     mean_w = rise_j / span_s
-    low_w, high_w = min(float(levels_w.min()), mean_w), max(float(levels_w.max()), mean_w)
+    low_w, high_w = _levels(levels_w, mean_w)
     # Inside a tick the energy need not rise in a straight line, but it ends where the
     # next tick says: the deviation is nil at both ends.
-    into_s = np.abs(edge_ns - times_ns[:, [right - 1, right]]).min(axis=1) / 1e9
-    into_s = np.minimum(into_s, span_s / 2)
-    rest = np.maximum(1 - into_s / span_s, 0.0)
-    up_j = np.minimum(into_s * (high_w - mean_w), rest * span_s * (mean_w - low_w))
-    down_j = np.minimum(into_s * (mean_w - low_w), rest * span_s * (high_w - mean_w))
-    bend = random.uniform(-1, 1, size=DRAWS)
+    left_ns, right_ns = times_ns[:, right - 1], times_ns[:, right]
+    part = np.clip((edge_ns - left_ns) / np.maximum(right_ns - left_ns, 1.0), 0.0, 1.0)
+    up_j = span_s * np.minimum(part * (high_w - mean_w), (1 - part) * (mean_w - low_w))
+    down_j = span_s * np.minimum(part * (mean_w - low_w), (1 - part) * (high_w - mean_w))
     drawn = drawn + np.where(bend > 0, bend * up_j, bend * down_j)
     # A load in step with the ticks is at the same level at both edges: the caller
     # draws that level once.
@@ -186,3 +186,20 @@ def energy_j(
     if abs(middle_ns[nearest] - edge_ns) < 1.0:
         drawn = drawn + unseen * mean_w * (edge_ns - times_ns[:, nearest]) / 1e9
     return best, drawn
+
+
+def _levels(levels_w: npt.NDArray[np.float64], mean_w: float) -> tuple[float, float]:
+    """
+    Between which powers a device was inside a tick.
+
+    Readings on one side of the mean alone show a load in step with them: what they
+    never meet lies as far on the other side.
+    """
+    below_w = max(mean_w - float(levels_w.min()), 0.0)
+    above_w = max(float(levels_w.max()) - mean_w, 0.0)
+    least_w = _ONE_SIDED_RATIO * max(below_w, above_w)
+    if below_w < least_w:
+        below_w = above_w
+    if above_w < least_w:
+        above_w = below_w
+    return max(mean_w - below_w, 0.0), mean_w + above_w
