@@ -188,9 +188,8 @@ def permutation_p(
     if count <= _EXACT_PERMUTATIONS:
         chosen = np.array(list(combinations(range(n + m), n)))
     else:
-        chosen = rng.permuted(
-            np.tile(np.arange(n + m), (_RANDOM_PERMUTATIONS, 1)), axis=1
-        )[:, :n]  # fmt: skip
+        keys = rng.random((_RANDOM_PERMUTATIONS, n + m))
+        chosen = np.argpartition(keys, n, axis=1)[:, :n]
     picked = np.zeros((len(chosen), n + m), dtype=bool)
     np.put_along_axis(picked, chosen, values=True, axis=1)
     statistics = _welch(pooled, picked)

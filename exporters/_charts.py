@@ -1,0 +1,302 @@
+"""Draws charts as SVG text: axes with units, a text alternative, the data as a table beside it."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+WIDTH: Final = 720
+HEIGHT: Final = 300
+_LEFT, _RIGHT, _TOP, _BOTTOM = 76, 16, 14, 52
+_TICKS: Final = 6
+_MOST_POINTS: Final = 600
+_MOST_ROWS: Final = 50
+_STYLES: Final = 6
+"""Colours in the page's style sheet; with dashes and markers they repeat later."""
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """
+    One series.
+
+    Args:
+        name: for the legend and the text alternative.
+        points: (x, y), x in ascending order for lines.
+        dots: markers alone, not joined.
+        labels: a text a point, shown on hovering; empty: none.
+        style: 0 to 5: which colour and dash; 9: grey.
+        low_high: (x, low, high), drawn as whiskers.
+    """
+
+    name: str
+    points: Sequence[Point]
+    dots: bool = False
+    labels: Sequence[str] = ()
+    style: int = 0
+    low_high: Sequence[tuple[float, float, float]] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Band:
+    """A stretch of the x axis with a name: a phase, a window."""
+
+    name: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """
+    What to draw.
+
+    Args:
+        name: unique in a page, a word; ids are made of it.
+        title: above the chart.
+        about: one or two sentences that say what the chart shows; its text alternative.
+        x_label: with unit.
+        y_label: with unit.
+        lines: the series; at least one with a point.
+        bands: behind them.
+        y_from_zero: whether the y axis begins at 0.
+        x_log: a logarithmic x axis.
+    """
+
+    name: str
+    title: str
+    about: str
+    x_label: str
+    y_label: str
+    lines: Sequence[Line]
+    bands: Sequence[Band] = field(default_factory=tuple)
+    y_from_zero: bool = True
+    x_log: bool = False
+
+
+def figure(chart: Chart) -> str:
+    """The chart as an HTML figure: SVG, legend, and its data as a table that opens."""
+    name = html.escape(chart.name)
+    legend = "".join(
+        f'<li><svg viewBox="0 0 24 8" aria-hidden="true">'
+        f'<line x1="0" y1="4" x2="24" y2="4" class="s{_style(one)}"/></svg>'
+        f"{html.escape(one.name)}</li>"
+        for one in chart.lines
+    )
+    return (
+        f'<figure id="{name}"><figcaption>{html.escape(chart.title)}</figcaption>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-labelledby="{name}-t {name}-d">'
+        f'<title id="{name}-t">{html.escape(chart.title)}</title>'
+        f'<desc id="{name}-d">{html.escape(alternative(chart))}</desc>'
+        f"{_drawing(chart)}</svg>"
+        f'<ul class="legend">{legend}</ul>'
+        f'<p class="about">{html.escape(chart.about)}</p>'
+        f"<details><summary>Data of this chart</summary>{_table(chart)}</details></figure>"
+    )
+
+
+def alternative(chart: Chart) -> str:
+    """The chart in words, for those who do not see it."""
+    words = [chart.about, f"x: {chart.x_label}; y: {chart.y_label}."]
+    for one in chart.lines:
+        values = [y for _, y in one.points]
+        if values:
+            words.append(
+                f"{one.name}: {len(values)} points from {_short(min(values))} to "
+                f"{_short(max(values))}."
+            )
+    return " ".join(words)
+
+
+def ticks(low: float, high: float, count: int = _TICKS) -> list[float]:
+    """
+    Round numbers that span a range.
+
+    >>> ticks(0, 10)
+    [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
+    """
+    span = high - low
+    if span <= 0 or not math.isfinite(span):
+        return [low]
+    raw = span / max(1, count - 1)
+    size = 10.0 ** math.floor(math.log10(raw))
+    step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= raw * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    last = math.floor(high / step + 1e-9)
+    return [round(place * step, 12) for place in range(first, last + 1)]
+
+
+def thinned(points: Sequence[Point], most: int = _MOST_POINTS) -> list[Point]:
+    """Fewer points that keep each stretch's lowest and highest, so that no spike is lost."""
+    if len(points) <= most:
+        return list(points)
+    size = math.ceil(len(points) / (most // 2))
+    kept = []
+    for start in range(0, len(points), size):
+        part = points[start : start + size]
+        kept += sorted({min(part, key=lambda p: p[1]), max(part, key=lambda p: p[1])})
+    return kept
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    x_low: float
+    x_high: float
+    y_low: float
+    y_high: float
+    x_log: bool
+
+    def x(self, value: float) -> float:
+        low, high = self.x_low, self.x_high
+        if self.x_log:
+            low, high, value = math.log(low), math.log(high), math.log(value)
+        return _LEFT + (value - low) / (high - low) * (WIDTH - _LEFT - _RIGHT)
+
+    def y(self, value: float) -> float:
+        share = (value - self.y_low) / (self.y_high - self.y_low)
+        return HEIGHT - _BOTTOM - share * (HEIGHT - _TOP - _BOTTOM)
+
+
+def _scale(chart: Chart) -> _Scale:
+    xs = [x for one in chart.lines for x, _ in one.points]
+    xs += [edge for band in chart.bands for edge in (band.start, band.end)]
+    ys = [y for one in chart.lines for _, y in one.points]
+    ys += [y for one in chart.lines for _, low, high in one.low_high for y in (low, high)]
+    x_low, x_high = _widened(min(xs), max(xs), positive=chart.x_log)
+    y_low, y_high = _widened(min(ys), max(ys), positive=False)
+    if chart.y_from_zero:
+        y_low = min(0.0, y_low)
+    margin = 0.06 * (y_high - y_low)
+    y_high += margin
+    y_low -= 0.0 if chart.y_from_zero else margin
+    return _Scale(x_low, x_high, y_low, y_high, chart.x_log)
+
+
+def _widened(low: float, high: float, *, positive: bool) -> tuple[float, float]:
+    if high > low:
+        return low, high
+    half = abs(low) * 0.1 or 1.0
+    return (low / 1.2 if positive else low - half), high + half
+
+
+def _drawing(chart: Chart) -> str:
+    scale = _scale(chart)
+    parts = [_bands(chart, scale), _axes(chart, scale)]
+    for one in chart.lines:
+        style = _style(one)
+        if not one.dots:
+            points = thinned(one.points)
+            path = "M" + " L".join(f"{scale.x(x):.1f},{scale.y(y):.1f}" for x, y in points)
+            parts.append(f'<path d="{path}" class="s{style}" fill="none"/>')
+        parts += [
+            f'<line x1="{scale.x(x):.1f}" x2="{scale.x(x):.1f}" y1="{scale.y(low):.1f}" '
+            f'y2="{scale.y(high):.1f}" class="whisker s{style}"/>'
+            for x, low, high in one.low_high
+        ]
+        if one.dots:
+            for place, (x, y) in enumerate(one.points):
+                label = html.escape(one.labels[place]) if one.labels else ""
+                hover = f"<title>{label}</title>" if label else ""
+                parts.append(_marker(scale.x(x), scale.y(y), style, hover))
+    return "".join(parts)
+
+
+def _marker(x: float, y: float, style: int, hover: str) -> str:
+    if style % 3 == 1:
+        place = f'x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" height="8"'
+        return f'<rect {place} class="d{style}">{hover}</rect>'
+    if style % 3 == 2:  # noqa: PLR2004 - three shapes
+        path = f"M{x:.1f},{y - 5:.1f} l5,9 h-10 z"
+        return f'<path d="{path}" class="d{style}">{hover}</path>'
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" class="d{style}">{hover}</circle>'
+
+
+def _bands(chart: Chart, scale: _Scale) -> str:
+    parts = []
+    for place, band in enumerate(chart.bands):
+        start, end = scale.x(band.start), scale.x(band.end)
+        parts.append(
+            f'<rect x="{start:.1f}" y="{_TOP}" width="{max(0.5, end - start):.1f}" '
+            f'height="{HEIGHT - _TOP - _BOTTOM}" class="band b{place % 2}"/>'
+            f'<text x="{start + 3:.1f}" y="{_TOP + 11 + 12 * (place % 2)}" class="small">'
+            f"{html.escape(band.name)}</text>"
+        )
+    return "".join(parts)
+
+
+def _axes(chart: Chart, scale: _Scale) -> str:
+    bottom = HEIGHT - _BOTTOM
+    parts = []
+    for value in ticks(scale.y_low, scale.y_high):
+        y = scale.y(value)
+        parts.append(
+            f'<line x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>'
+            f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_short(value)}</text>'
+        )
+    for value in _x_ticks(chart, scale):
+        x = scale.x(value)
+        parts.append(
+            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{bottom}" y2="{bottom + 4}" class="axis"/>'
+            f'<text x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">{_short(value)}</text>'
+        )
+    middle = (_TOP + bottom) / 2
+    parts.append(
+        f'<line x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{bottom}" y2="{bottom}" class="axis"/>'
+        f'<text x="{(_LEFT + WIDTH - _RIGHT) / 2}" y="{HEIGHT - 14}" text-anchor="middle">'
+        f"{html.escape(chart.x_label)}</text>"
+        f'<text transform="translate(14,{middle}) rotate(-90)" text-anchor="middle">'
+        f"{html.escape(chart.y_label)}</text>"
+    )
+    return "".join(parts)
+
+
+def _x_ticks(chart: Chart, scale: _Scale) -> list[float]:
+    if not chart.x_log:
+        return ticks(scale.x_low, scale.x_high)
+    low, high = math.log10(scale.x_low), math.log10(scale.x_high)
+    factors = (1, 2, 5) if high - low < 3 else (1,)  # noqa: PLR2004 - decades
+    found = [
+        factor * 10.0**decade
+        for decade in range(math.floor(low), math.ceil(high) + 1)
+        for factor in factors
+    ]
+    return [one for one in found if scale.x_low <= one <= scale.x_high]
+
+
+def _table(chart: Chart) -> str:
+    parts = []
+    for one in chart.lines:
+        every = max(1, math.ceil(len(one.points) / _MOST_ROWS))
+        note = f", every {every}th point" if every > 1 else ""
+        rows = "".join(
+            f"<tr><td>{_short(x)}</td><td>{_short(y)}</td></tr>" for x, y in one.points[::every]
+        )
+        parts.append(
+            f"<table><caption>{html.escape(one.name)}{note}</caption><thead><tr>"
+            f'<th scope="col">{html.escape(chart.x_label)}</th>'
+            f'<th scope="col">{html.escape(chart.y_label)}</th></tr></thead>'
+            f"<tbody>{rows}</tbody></table>"
+        )
+    return "".join(parts)
+
+
+def _style(one: Line) -> int:
+    return one.style if one.style == _GREY else one.style % _STYLES
+
+
+_GREY: Final = 9
+
+
+def _short(value: float) -> str:
+    if value == 0:
+        return "0"
+    if 1e-3 <= abs(value) < 1e6:  # noqa: PLR2004 - where a plain number reads best
+        text = f"{value:.4g}"
+        return f"{float(text):,.0f}" if "e" in text or abs(value) >= 1e4 else text  # noqa: PLR2004
+    return f"{value:.2e}"
