@@ -8,14 +8,26 @@ Atheris needs clang and is no dependency: without it, our own generator makes th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import random
 import sys
+import tempfile
 import time
+from pathlib import Path
 
-from harness.answer import Answer, LoadProgress
-from harness.client import Connection, Inbox
-from harness.timeline import EVENT_DTYPE, Request
+try:
+    import atheris
+
+    _instrumented = atheris.instrument_imports(include=["harness"])
+except ImportError:
+    atheris = None
+    _instrumented = contextlib.nullcontext()
+
+with _instrumented:
+    from harness.answer import Answer, LoadProgress
+    from harness.client import Connection, Inbox
+    from harness.timeline import EVENT_DTYPE, Request
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 PIECES = [
@@ -124,9 +136,7 @@ def main() -> None:
         if argument.startswith("-max_total_time="):
             seconds = float(argument.partition("=")[2])
     loop = asyncio.new_event_loop()
-    try:
-        import atheris  # noqa: PLC0415 - optional
-    except ImportError:
+    if atheris is None:
         end_s = time.monotonic() + seconds
         count = 0
         while time.monotonic() < end_s:
@@ -134,9 +144,12 @@ def main() -> None:
             count += 1
         sys.stdout.write(f"{count} cases in {seconds:g} s, no crash, no difference\n")
         return
-    atheris.instrument_all()
-    atheris.Setup(sys.argv, lambda data: check(loop, HEAD + bytes(data)))
-    atheris.Fuzz()
+    with tempfile.TemporaryDirectory(prefix="fuzz-sse-") as corpus:
+        for number in range(200):
+            case = made(random.Random(number))  # noqa: S311 - reproducible cases
+            (Path(corpus) / f"{number}").write_bytes(case)
+        atheris.Setup([*sys.argv, corpus], lambda data: check(loop, bytes(data)))
+        atheris.Fuzz()
 
 
 if __name__ == "__main__":
