@@ -418,7 +418,8 @@ def test_time_without_the_daemon_is_uncovered_and_its_tokens_have_no_joules(tmp_
     node.advance(now_ns - 19 * S, {"g0": Reading(t_ns=now_ns - 19 * S, energy_j=9)}, [engine(A, 6)])
     state_file.save(node, path, t_ns=now_ns - 19 * S, sync=False)
     again = Node()
-    down_s = state_file.load(again, path)
+    found, down_s = state_file.load(again, path)
+    assert found
     assert down_s == pytest.approx(19, abs=1)
     again.advance(now_ns, {"g0": Reading(t_ns=now_ns, energy_j=3000)}, [engine(A, 400)])
     meter = again.accounts["g0"].meter

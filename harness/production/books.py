@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from harness.errors import ConfigError
+
 from .attribution import Method, Owner, Phase, Posting, Reason, State
 
 KWH_J = 3_600_000.0
@@ -23,7 +25,7 @@ class EnergyKey(NamedTuple):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tariff:
     """
-    What a joule and an hour cost here.
+    What a joule and an hour cost here: `[cost]`. Each is booked only if it is given.
 
     Args:
         price_per_kwh: of electricity, in *currency*; None: no cost is booked.
@@ -38,6 +40,24 @@ class Tariff:
     pue: float = 1.0
     grams_per_kwh: float | None = None
     device_price_per_hour: float | None = None
+
+    def __post_init__(self) -> None:
+        between("cost.pue", self.pue, 1, 10)
+        for name in ("price_per_kwh", "grams_per_kwh", "device_price_per_hour"):
+            value = getattr(self, name)
+            if value is not None:
+                between(f"cost.{name}", value, 0, 1e6)
+
+
+def between(name: str, value: float, low: float, high: float) -> None:
+    """
+    Refuse a setting out of range.
+
+    Raises:
+        ConfigError: naming it, its value and the range.
+    """
+    if not low <= value <= high:
+        raise ConfigError(f"{name} is {value:g}", remedy=f"choose {low:g} to {high:g}")
 
 
 @dataclass(slots=True)

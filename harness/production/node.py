@@ -17,7 +17,7 @@ from .meter import Meter, Reading, Step
 TOKEN_KINDS: Final = ("computed", "cached", "generated")
 OVERFLOW: Final = Owner(model_name="overflow", engine="overflow", instance_id="overflow")
 """Where everything beyond the limit on distinct owners is booked."""
-_TRUST: Final[tuple[PowerKind, ...]] = ("measured", "modelled", "emulated")
+_TRUST: Final = ("none", "measured", "modelled", "emulated")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +122,7 @@ class Node:
         books: what has been booked.
         restarts: how often each engine's counters went back.
         remembered: counters of engines that are away, or were before a restart.
+        kinds: the least trusted power kind that an owner's tokens are paired with.
     """
 
     tariff: Tariff = field(default_factory=Tariff)
@@ -134,6 +135,7 @@ class Node:
     books: Books = field(default_factory=Books)
     restarts: dict[Owner, int] = field(default_factory=dict)
     remembered: dict[Owner, CounterFollower] = field(default_factory=dict)
+    kinds: dict[Owner, str] = field(default_factory=dict)
 
     def add_device(self, device: Device) -> None:
         """Begin or go on metering a device; what a state file held of it is kept."""
@@ -178,7 +180,7 @@ class Node:
     def kind_of(self, devices: Sequence[str]) -> str:
         """The least trusted power kind of some devices; `none` if none is metered."""
         kinds = [self.accounts[one].device.power_kind for one in devices if one in self.accounts]
-        return max(kinds, key=_TRUST.index) if kinds else "none"
+        return max(kinds, key=_TRUST.index, default="none")
 
     def _remember(self, owner: Owner, follower: CounterFollower) -> None:
         # What it counts until it is back shows as tokens without joules, not as nothing.
@@ -212,6 +214,9 @@ class Node:
         moved = instance.tokens.advance(reading.tokens)
         restarted = instance.tokens.resets > before
         label = instance.books_to
+        # Once metered, a kind never gets better: its series must not change labels.
+        kinds = [self.kinds.get(label, "none"), self.kind_of(reading.devices)]
+        self.kinds[label] = max(kinds, key=_TRUST.index)
         self.restarts[label] = self.restarts.get(label, 0) + restarted
         into = self.books.tokens if covered else self.books.uncovered_tokens
         for kind in reading.tokens:

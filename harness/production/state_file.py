@@ -32,7 +32,7 @@ def boot_id() -> str:
         return ""
 
 
-def save(node: Node, path: Path, *, t_ns: int, sync: bool) -> None:
+def save(node: Node, path: Path, *, t_ns: int, sync: bool, host: Node | None = None) -> None:
     """
     Replace the state file.
 
@@ -40,12 +40,16 @@ def save(node: Node, path: Path, *, t_ns: int, sync: bool) -> None:
         node: what to keep.
         path: the file; its folder must exist.
         t_ns: CLOCK_MONOTONIC up to which the account goes.
+        host: meters beside it.
         sync: reach the disk before the rename: survives a power cut, not only a kill.
 
     Raises:
         StoreError: it cannot be written.
     """
-    body = orjson.dumps(_document(node, t_ns))
+    document = _document(node, t_ns)
+    beside = host.accounts.values() if host is not None else ()
+    document["host"] = [_device_row(account, t_ns) for account in beside]
+    body = orjson.dumps(document)
     digest = hashlib.sha256(body).hexdigest().encode()
     part = path.with_name(path.name + ".part")
     try:
@@ -63,17 +67,18 @@ def save(node: Node, path: Path, *, t_ns: int, sync: bool) -> None:
         ) from error
 
 
-def load(node: Node, path: Path) -> float | None:
+def load(node: Node, path: Path, *, host: Node | None = None) -> tuple[bool, float | None]:
     """
     Fill a fresh account from a state file, if there is one.
 
     Args:
         node: as made from the configuration.
         path: the file.
+        host: meters beside it, filled likewise.
 
     Returns:
-        Seconds between the save and now, which are uncovered; None: there is no
-        file, or the clock was set back across a reboot so that they are not known.
+        Whether there was a file; and the seconds between its save and now, which are
+        uncovered. None: the wall clock was set back across a reboot, so nobody knows.
 
     Raises:
         StoreError: the file is damaged or of another version.
@@ -81,7 +86,7 @@ def load(node: Node, path: Path) -> float | None:
     try:
         digest, _, body = path.read_bytes().partition(b"\n")
     except FileNotFoundError:
-        return None
+        return False, None
     except OSError as error:
         raise StoreError(
             f"the state file {path} cannot be read ({error.strerror})",
@@ -103,7 +108,10 @@ def load(node: Node, path: Path) -> float | None:
     for row in state["devices"]:
         _restore_device(node, row, down_ns)
     _restore_books(node, state)
-    return None if down_ns is None else down_ns / 1e9
+    if host is not None:
+        for row in state["host"]:
+            _restore_device(host, row, down_ns)
+    return True, None if down_ns is None else down_ns / 1e9
 
 
 def _down_ns(state: dict[str, Any]) -> int | None:
@@ -131,6 +139,7 @@ def _document(node: Node, t_ns: int) -> dict[str, Any]:
         "cost": [[_words(o), uuid, part, v] for (o, uuid, part), v in books.cost.items()],
         "emissions_g": [[_words(o), uuid, v] for (o, uuid), v in books.emissions_g.items()],
         "restarts": [[_words(owner), count] for owner, count in node.restarts.items()],
+        "kinds": [[_words(owner), kind] for owner, kind in node.kinds.items()],
         "owners": [_words(owner) for owner in sorted(node.owners)],
         "counters": [
             [_words(owner), follower.last, follower.resets]
@@ -184,6 +193,7 @@ def _restore_books(node: Node, state: dict[str, Any]) -> None:
     books.cost.update({(_owner_or_none(o), u, part): v for o, u, part, v in state["cost"]})
     books.emissions_g.update({(_owner_or_none(o), u): v for o, u, v in state["emissions_g"]})
     node.restarts.update({_owner(o): count for o, count in state["restarts"]})
+    node.kinds.update({_owner(o): kind for o, kind in state["kinds"]})
     node.owners |= {_owner(words) for words in state["owners"]}
     node.remembered.update(
         {_owner(o): CounterFollower(last=last, resets=n) for o, last, n in state["counters"]}

@@ -1,0 +1,182 @@
+"""Reads one power source from a thread of its own, so that a hanging driver stops nothing else."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.errors import PowerUnavailableError
+from harness.timeline import Channel, ReadStatus
+
+from .meter import Reading
+
+if TYPE_CHECKING:
+    from harness.contracts import PowerSession, PowerSource
+
+_LOG: Final = logging.getLogger(__name__)
+_BRIDGE_NS: Final = 500_000_000
+"""The longest silence across which watts are integrated, as in a run."""
+_FACTS_S: Final = 10.0
+_REOPEN_S: Final = 30.0
+_RANK: Final = {"instant": 0, "mean": 1, "average": 2}
+
+
+@dataclass(slots=True)
+class Integrator:
+    """Joules from watts, by trapezoids; a gap begins a new epoch instead of being bridged."""
+
+    t_ns: int = 0
+    watts: float = 0.0
+    energy_j: float = 0.0
+    epoch: int = 0
+
+    def add(self, t_ns: int, watts: float) -> Reading:
+        """Take one power reading; returns the counter it makes."""
+        gap_ns = t_ns - self.t_ns
+        if self.t_ns and gap_ns <= _BRIDGE_NS:
+            self.energy_j += (watts + self.watts) / 2 * gap_ns / 1e9
+        else:
+            self.epoch += 1
+        self.t_ns, self.watts = t_ns, watts
+        return Reading(t_ns=t_ns, energy_j=self.energy_j, epoch=self.epoch)
+
+
+class SourceReader:
+    """
+    The thread of one power source.
+
+    Args:
+        name: of the source.
+        source: its options; opened here, and again when it has gone dead.
+        power_hz: how often watts are read; counters are read when asked for.
+    """
+
+    def __init__(self, name: str, source: PowerSource, *, power_hz: float) -> None:
+        self.name = name
+        self._source = source
+        self._session: PowerSession = source.open()
+        self._period_s = max(1 / power_hz, self._session.period_s or 0.0)
+        self._on_demand = self._session.period_s is None
+        self.channels: tuple[Channel, ...] = tuple(
+            channel for call in self._session.calls for channel in call
+        )
+        counts = [any(one.quantity == "energy" for one in call) for call in self._session.calls]
+        self._counters = [index for index, energy in enumerate(counts) if energy]
+        self._meters = [index for index, energy in enumerate(counts) if not energy]
+        self.readings: dict[str, Reading] = {}
+        """Channel name → its newest counter reading."""
+        self.watts: dict[tuple[str, str], tuple[int, float]] = {}
+        """(device, sense) → when and how much."""
+        self.facts: Mapping[str, Any] = {}
+        self._integrators = {name: Integrator() for name in _uncounted(self.channels)}
+        self._waiting: list[Callable[[], None]] = []
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopped = False
+        self._good_s = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name=f"power-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; a driver that hangs is left behind."""
+        self._stopped = True
+        self._wake.set()
+        self._thread.join(timeout=2.0)
+
+    def ask(self, done: Callable[[], None]) -> None:
+        """Read the counters now and call *done*, from the thread, when they are there."""
+        with self._lock:
+            self._waiting.append(done)
+        self._wake.set()
+
+    def watch(self, pids: Sequence[int]) -> None:
+        """Process ids of the engines, for sources that account by process."""
+        self._session.watch(pids)
+
+    def alive(self, within_s: float) -> bool:
+        """Whether it has given a value lately."""
+        return time.monotonic() - self._good_s <= within_s
+
+    def _run(self) -> None:
+        due_s = facts_due_s = time.monotonic()
+        while not self._stopped:
+            self._wake.wait(max(due_s - time.monotonic(), 0.0))
+            self._wake.clear()
+            with self._lock:
+                waiting, self._waiting = self._waiting, []
+            if waiting:
+                # A slow source is not asked out of turn: its last reading has to do.
+                self._read(self._counters if self._on_demand else ())
+                for done in waiting:
+                    done()
+            now_s = time.monotonic()
+            if now_s >= due_s:
+                self._read(self._meters if self._on_demand else self._counters + self._meters)
+                due_s = max(due_s + self._period_s, now_s)
+            if now_s >= facts_due_s:
+                facts_due_s = now_s + _FACTS_S
+                self.facts = self._session.facts()
+            if not self.alive(_REOPEN_S):
+                self._reopen()
+        self._session.close()
+
+    def _read(self, calls: Sequence[int]) -> None:
+        for index in calls:
+            channels = self._session.calls[index]
+            before_ns = time.perf_counter_ns()
+            answers = self._session.read(index)
+            t_ns = (before_ns + time.perf_counter_ns()) // 2
+            for channel, (value, status) in zip(channels, answers, strict=True):
+                self._take(channel, t_ns, value, status)
+
+    def _take(self, channel: Channel, t_ns: int, value: float, status: ReadStatus) -> None:
+        good = status == ReadStatus.OK
+        if good:
+            self._good_s = time.monotonic()
+        if channel.quantity == "energy":
+            energy_j = value if good else None
+            self.readings[channel.name] = Reading(t_ns=t_ns, energy_j=energy_j, status=status)
+            return
+        if good:
+            self.watts[channel.device, channel.sense] = (t_ns, value)
+        if channel.name in self._integrators:
+            self.readings[channel.name] = (
+                self._integrators[channel.name].add(t_ns, value)
+                if good
+                else Reading(t_ns=t_ns, energy_j=None, status=status)
+            )
+
+    def _reopen(self) -> None:
+        self._good_s = time.monotonic()
+        try:
+            fresh = self._source.open()
+        except PowerUnavailableError as error:
+            _LOG.warning("power source %s is dead and does not open again: %s", self.name, error)
+            return
+        names = [channel.name for call in fresh.calls for channel in call]
+        if names != [channel.name for channel in self.channels]:
+            _LOG.warning("power source %s came back with other channels; restart me", self.name)
+            fresh.close()
+            return
+        self._session.close()
+        self._session = fresh
+        _LOG.warning("power source %s was opened again", self.name)
+
+
+def _uncounted(channels: Sequence[Channel]) -> list[str]:
+    """The best power channel of each device that has no energy counter."""
+    counted = {channel.device for channel in channels if channel.quantity == "energy"}
+    best: dict[tuple[str, str], Channel] = {}
+    for channel in channels:
+        if channel.quantity == "power" and channel.device not in counted:
+            key = (channel.device, channel.boundary)
+            if key not in best or _RANK[channel.sense] < _RANK[best[key].sense]:
+                best[key] = channel
+    return [channel.name for channel in best.values()]
