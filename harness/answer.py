@@ -56,7 +56,7 @@ class Answer:
 
     __slots__ = (
         "_around",
-        "_counted",
+        "_beyond",
         "_index",
         "_phase",
         "_progress",
@@ -96,9 +96,9 @@ class Answer:
         self._write = write_event
         self._progress = progress
         self._splitter = EventSplitter()
-        self._counted = 0
+        self._beyond = 0  # tokens counted so far over one a chunk
         self._index = request.index
-        self._around: tuple[bytes, bytes] | None = None
+        self._around: tuple[bytes, bytes, int, int] | None = None
         self.t_due_ns = t_due_ns
         self.t_sent_ns: int | None = None
         self.t_first_ns: int | None = None
@@ -124,22 +124,16 @@ class Answer:
 
     def feed(self, t_ns: int, body: bytes) -> None:
         """Bytes of the answer's body, stamped when they reached this process."""
-        around = self._around
-        if (
-            around is not None
-            and body.startswith(around[0])
-            and body.endswith(around[1])
-            and self.t_end_ns is None
-            and self._splitter.between_events
-        ):
-            text = body[len(around[0]) : -len(around[1])]
-            if is_plain(text):
-                self.t_last_ns = t_ns
-                self.chunks += 1
-                self._counted += 1
-                self._progress.output_tokens += 1
-                self._write(_pack(t_ns, self._index, NOT_SAID, len(text), _CHUNK))
-                return
+        if self._around is not None and self._splitter.between_events:
+            start, end, length, minus_end = self._around
+            if body.startswith(start) and body.endswith(end) and self.t_end_ns is None:
+                text = body[length:minus_end]
+                if is_plain(text):
+                    self.t_last_ns = t_ns
+                    self.chunks += 1
+                    self._progress.output_tokens += 1
+                    self._write(_pack(t_ns, self._index, NOT_SAID, len(text), _CHUNK))
+                    return
         try:
             payloads = self._splitter.feed(body)
         except EventTooLongError as error:
@@ -174,7 +168,7 @@ class Answer:
         if self.t_end_ns is None:
             self.t_end_ns = t_ns
             if self.osl_tokens is not None:
-                self._progress.output_tokens += self.osl_tokens - self._counted
+                self._progress.output_tokens += self.osl_tokens - self.chunks - self._beyond
             said = NOT_SAID if self.osl_tokens is None else self.osl_tokens
             self._write(_pack(t_ns, self._index, said, 0, _END))
 
@@ -228,7 +222,8 @@ class Answer:
         if self.chunks == 1 and self._around is None:
             found = surroundings(payload, chunk)
             if found is not None:
-                self._around = (b"data: " + found[0], found[1] + b"\n\n")
+                start, end = b"data: " + found[0], found[1] + b"\n\n"
+                self._around = (start, end, len(start), -len(end))
 
     def _chunk(self, t_ns: int, chunk: dict[str, Any]) -> None:
         usage = chunk.get("usage")
@@ -263,9 +258,9 @@ class Answer:
         self.chunks += 1
         new = 1
         if said is not None:
-            new = said - self._counted
+            new = said - (self.chunks - 1 + self._beyond)
+            self._beyond += new - 1
             self.stream_tokens = said
-        self._counted += new
         self._progress.output_tokens += new
         tokens = NOT_SAID if said is None else said
         self._write(_pack(t_ns, self._index, tokens, chars, _CHUNK))
