@@ -21,13 +21,14 @@ from .clock import WallAnchor
 from .contracts import Engine
 from .errors import EngineError, JoulemarkError, PowerUnavailableError
 from .files import write_atomically
+from .kept_engine import KeptEngine, prepare
 from .live_facts import OnGpus, energy_j, facts_of
 from .load_audit import LoadAudit
 from .load_plan import LoadPlan
 from .record import Finding, RunRecord
 from .request_fields import fixed_length, request_endpoint
 from .sampler import Sampler
-from .selection import Selection, select
+from .selection import Selection
 from .timeline import Phase, Request, RequestTrace
 
 if TYPE_CHECKING:
@@ -84,7 +85,13 @@ class Outcome:
     interrupted: bool
 
 
-def measure(config: RunConfig, *, watcher: Watcher, stop: threading.Event) -> Outcome:
+def measure(
+    config: RunConfig,
+    *,
+    watcher: Watcher,
+    stop: threading.Event,
+    kept: KeptEngine | None = None,
+) -> Outcome:
     """
     Do one run.
 
@@ -96,19 +103,15 @@ def measure(config: RunConfig, *, watcher: Watcher, stop: threading.Event) -> Ou
         config: what to run.
         watcher: told of the progress.
         stop: set it to end the run early, from any thread or a signal handler.
+        kept: an engine that runs already and goes on afterwards; None: the run
+            starts and stops its own.
 
     Raises:
         JoulemarkError: the run could not begin; nothing was recorded.
     """
     watcher.phase("prepare", seconds=None, requests=None)
-    selection = select(config)
-    engine = selection.engine.prepare(port=launch.free_port("127.0.0.1"))
-    spec = engine.launch()
-    if spec is not None:
-        launch.check_port(spec.host, spec.port)
-    else:
-        launch.check_listening(engine.endpoint(config.load.endpoint_type).base_url)
-    run = _Run(config, selection, engine, watcher, stop)
+    selection, engine = (kept.selection, kept.engine) if kept else prepare(config)
+    run = _Run(config, selection, engine, watcher, stop, kept=kept)
     return run.go()
 
 
@@ -147,8 +150,11 @@ class _Run:
         engine: Engine,
         watcher: Watcher,
         stop: threading.Event,
+        *,
+        kept: KeptEngine | None,
     ) -> None:
         self._config = config
+        self._kept = kept
         self._selection = selection
         self._engine = engine
         self._watcher = watcher
@@ -259,12 +265,16 @@ class _Run:
         spec = self._engine.launch()
         if spec is None:
             return
-        self._watcher.phase("start the engine", seconds=None, requests=None)
-        self._mark("engine_start")
-        running = launch.RunningEngine(
-            spec, self._writer.folder / store.ENGINE_LOG, tick=self._wait_tick
-        )
-        self._running = stack.enter_context(running)
+        if self._kept is not None and self._kept.running is not None:
+            self._running = running = self._kept.running
+            running.check()
+        else:
+            self._watcher.phase("start the engine", seconds=None, requests=None)
+            self._mark("engine_start")
+            running = launch.RunningEngine(
+                spec, self._writer.folder / store.ENGINE_LOG, tick=self._wait_tick
+            )
+            self._running = stack.enter_context(running)
         self._mark("engine_ready")
         self._mark("provenance", about="engine_live", facts=facts_of(self._engine))
         if self._sampler:

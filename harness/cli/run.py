@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 
 from harness.cli import EXIT_BAD_INPUT, EXIT_INTERRUPTED
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # Flags that users know from AIPerf and vLLM, and the settings they stand for.
 _FLAGS: Final = {
@@ -75,6 +70,7 @@ def COMMAND(  # noqa: N802 - the name every verb's file exports
     from harness import pipeline  # noqa: PLC0415
     from harness.cli._plan import print_plan, print_workload  # noqa: PLC0415
     from harness.cli._progress import Progress  # noqa: PLC0415
+    from harness.cli._signals import ending  # noqa: PLC0415
     from harness.cli._table import print_record  # noqa: PLC0415
 
     table = configuration.read(config)
@@ -87,7 +83,7 @@ def COMMAND(  # noqa: N802 - the name every verb's file exports
         return 0
     print_workload(settings, to_stderr=True)
     stop = threading.Event()
-    with _signals(stop), Progress() as progress:
+    with ending(stop, "the run"), Progress() as progress:
         outcome = pipeline.measure(settings, watcher=progress, stop=stop)
     if as_json:
         sys.stdout.buffer.write((outcome.folder / "run.json").read_bytes())
@@ -125,24 +121,3 @@ def _apply_flags(table: dict[str, Any], flags: dict[str, Any]) -> None:
             load.pop("duration_s", None)
     elif "benchmark_duration" in given:
         load.pop("requests_per_slot", None)
-
-
-@contextlib.contextmanager
-def _signals(stop: threading.Event) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the run early but in order; a second Ctrl-C ends it at once."""
-
-    def on_signal(number: int, _frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-        click.echo(f"\njoulemark: {signal.Signals(number).name}: ending the run", err=True)
-
-    previous = {number: signal.signal(number, on_signal) for number in _ENDING}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-_ENDING: Final = (signal.SIGINT, signal.SIGTERM)
