@@ -24,6 +24,7 @@ from .record import Finding, MetricValue, RunRecord
 from .timeline import Window
 from .tokens import TokenTimes, token_times
 from .window import Found, run_window, steady_window
+from .window_variants import ml_energy_window
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +50,7 @@ def analyse(raw: RawRun) -> RunRecord:
     findings += tokens.findings
     if not raw.complete:
         findings.append(_incomplete(raw))
-    found = _window(config["window"], events, measured, tokens)
+    found = _window(config, events, measured, tokens)
     findings += found.findings
 
     metrics: dict[str, MetricValue] = {}
@@ -103,9 +104,13 @@ def _window(
     requests: pd.DataFrame,
     tokens: TokenTimes,
 ) -> Found:
-    if config["kind"] == "run":
+    window = config["window"]
+    if window["kind"] == "run":
         return run_window(events)
-    return steady_window(events, requests, tokens, min_s=config["min_s"])
+    if window["kind"] == "ml_energy":
+        slots = config["load"].get("concurrency")
+        return ml_energy_window(events, requests, max_num_seqs=slots)
+    return steady_window(events, requests, tokens, min_s=window["min_s"])
 
 
 def _client_findings(raw: RawRun, requests: pd.DataFrame) -> list[Finding]:

@@ -140,6 +140,23 @@ def recompute(folder: Path) -> RunRecord:
     return record
 
 
+def with_window(folder: Path, kind: str) -> RunRecord:
+    """
+    The record as another window gives it, from the same raw events; nothing is written.
+
+    Args:
+        folder: of the run.
+        kind: as `window.kind` in the configuration, which the record then holds.
+
+    Raises:
+        StoreError: it is not a run folder, or a file in it is damaged.
+    """
+    raw = store.load(folder)
+    config = raw.manifest["config"]
+    changed = {**config, "window": {**config["window"], "kind": kind}}
+    return analyse(dataclasses.replace(raw, manifest={**raw.manifest, "config": changed}))
+
+
 class _Run:
     """One run while it lasts."""
 
