@@ -160,10 +160,12 @@ def write_file(store: str, file: str, data: bytes) -> None:
     path = posixpath.join(root, file)
     try:
         filesystem.makedirs(posixpath.dirname(path), exist_ok=True)
-        # Local files appear under their name when complete; object stores do so by themselves.
-        part = f"{path}.part"
+        # An object appears under its name when it is complete; a local file does not by itself.
+        local = "file" in filesystem.protocol
+        part = f"{path}.part" if local else path
         filesystem.pipe_file(part, data)
-        filesystem.mv(part, path)
+        if local:
+            filesystem.mv(part, path)
     except OSError as error:
         raise StoreError(
             f"cannot write {path}: {error}", remedy="name a folder or URL that can be written"

@@ -82,7 +82,7 @@ def add(runs: Sequence[StoredRun], store: str) -> int:
             continue
         buffer = io.BytesIO()
         frame([run.record]).to_parquet(buffer, index=False)
-        write_file(store, f"{FOLDER}/records/{run.record.run_id}.json", run.record.to_json())
+        write_file(store, f"records/{run.record.run_id}.json", run.record.to_json())
         # Last, because it is by this file that a run is known to be there.
         write_file(store, f"{FOLDER}/{file}", buffer.getvalue())
         new += 1
@@ -209,7 +209,7 @@ def _suspects(store: str, ids: Sequence[str], points: Sequence[Change]) -> list[
 
 
 def _stored(store: str, run_id: str) -> StoredRun:
-    file = f"{FOLDER}/records/{run_id}.json"
+    file = f"records/{run_id}.json"
     return StoredRun(record=RunRecord.from_json(read_file(store, file), where=file))
 
 
