@@ -216,10 +216,10 @@ def test_a_real_engine_that_does_more_work_a_token_is_found(joulemark, model):
     assert model.is_file()
     done = joulemark(
         "regress", "quickstart", "-s", "engine.kind=llama_cpp", "-s", "engine.threads=1",
-        "-s", "load.concurrency=4", "-s", "load.duration_s=30.0", "-s", "load.request_count=24",
+        "-s", "load.concurrency=4", "-s", "load.duration_s=30.0", "-s", "load.request_count=12",
         "-s", "load.warmup_request_count=2", "-s", "window.kind=run", "-s", "window.min_s=0.1",
         "-s", "window.refuse_below_s=0.1", "-s", "power.idle_s=0.0",
-        "-s", "workload.isl_tokens=8", "-s", "workload.osl_tokens=16",
+        "-s", "workload.isl_tokens=8", "-s", "workload.osl_tokens=8",
         "--base", "engine.slots=4", "--cand", "engine.slots=1",
         "--fail-on", "ttft_s.p50:20%", "--rest", "0", "--max-pairs", "8", "--json",
         timeout_s=280,

@@ -64,7 +64,7 @@ def COMMAND(  # noqa: N802
     Exit 0: nothing is worse; 1: something is; 2: cannot tell, or cannot be run.
     """
     from harness import regress  # noqa: PLC0415
-    from harness.cli.run import _signals  # noqa: PLC0415
+    from harness.cli._signals import ending  # noqa: PLC0415
     from harness.cooldown import Cooldown, gpu_temperatures  # noqa: PLC0415
     from harness.regress_text import document, lines, markdown  # noqa: PLC0415
     from harness.thresholds import read_thresholds  # noqa: PLC0415
@@ -72,7 +72,7 @@ def COMMAND(  # noqa: N802
     stop = threading.Event()
     commands = bool(given["base_command"] or given["cand_command"])
     run = _commands(configs, given) if commands else _configs(configs, given, stop)
-    with _signals(stop):
+    with ending(stop, "the comparison"):
         found = regress.regress(
             run,
             thresholds=read_thresholds(fail_on),
