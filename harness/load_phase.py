@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from .answer import Answer, LoadProgress
 from .arrivals import due_offsets_s, slot_delays_s
+from .descriptors import allow_sockets
 from .dial import Dialer, DialError
 from .errors import ConfigError, EngineError
 from .load_audit import Tally
@@ -115,6 +116,7 @@ class LoadPhase:
     async def _open_connections(self) -> None:
         count = self._bodies.known_count()
         wanted = self._connections if count is None else min(self._connections, count)
+        allow_sockets(wanted)
         gate = asyncio.Semaphore(_CONNECTS_AT_ONCE)
 
         async def open_one() -> None:

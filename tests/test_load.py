@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import itertools
 import json
+import resource
 import threading
 from collections import Counter
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ import pytest
 
 from harness.arrivals import Arrivals
 from harness.contracts import Endpoint
+from harness.descriptors import allow_sockets
 from harness.errors import ConfigError, EngineError
 from harness.journal import JournalWriter, read_journal
 from harness.load import LoadPlan, LoadProgress, drive, run
@@ -373,3 +375,16 @@ def test_the_runner_for_callers_without_a_loop(tmp_path: Path):
     assert audit.wall_s < 10
     assert audit.requests["ok"] >= 50
     assert len({trace.request for trace in traces}) == len(traces)
+
+
+def test_more_connections_than_the_system_allows_are_refused_by_name(monkeypatch):
+    """The soft limit is raised, the hard one is not ours to raise."""
+    limits = [(64, 1000)]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda _, new: limits.append(new))
+    allow_sockets(500)
+    assert limits[-1] == (564, 1000)
+    allow_sockets(100)
+    assert limits[-1] == (564, 1000)
+    with pytest.raises(ConfigError, match="1064 open files, the limit is 1000"):
+        allow_sockets(1000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import socket
 import struct
 import time
@@ -55,6 +56,8 @@ class MockServer:
         Returns:
             The port.
         """
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         loop = asyncio.get_running_loop()
         self._rhythm = Rhythm(self.settings, loop)
         self._server = await loop.create_server(
