@@ -26,11 +26,7 @@ REACH_NS: Final = 12e9
 _BURST_NS: Final = 150e6
 _NEIGHBOURS: Final = 3
 _ONE_SIDED_RATIO: Final = 0.2
-UNSEEN_RATIO: Final = 0.85
-"""
-Within one tick the power can be another than its mean by this share without any
-reading showing it: a load in step with the ticks looks constant.
-"""
+_UNSEEN_RATIOS: Final = (0.1, 0.85)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +146,8 @@ def energy_j(
         placed: its knots around the edge.
         edge_ns: the edge.
         near_w: its power readings around the edge; may be empty.
-        unseen: shape (DRAWS,): by what share of its mean the power at the ticks may
-            differ from what can be seen, see `UNSEEN_RATIO`.
+        unseen: shape (DRAWS,), -1 or 1: whether the power at the ticks is below or
+            above what can be seen, see `_unseen_ratio`.
         bend: shape (DRAWS,), -1 to 1: where between its limits the energy inside a tick
             is; the same for devices that may work in step.
 
@@ -184,7 +180,8 @@ def energy_j(
         else (right - 1)
     )
     if abs(middle_ns[nearest] - edge_ns) < 1.0:
-        drawn = drawn + unseen * mean_w * (edge_ns - times_ns[:, nearest]) / 1e9
+        share = _unseen_ratio(near_w, mean_w)
+        drawn = drawn + unseen * share * mean_w * (edge_ns - times_ns[:, nearest]) / 1e9
     return best, drawn
 
 
@@ -203,3 +200,18 @@ def _levels(levels_w: npt.NDArray[np.float64], mean_w: float) -> tuple[float, fl
     if above_w < least_w:
         above_w = below_w
     return max(mean_w - below_w, 0.0), mean_w + above_w
+
+
+def _unseen_ratio(near_w: npt.NDArray[np.float64], mean_w: float) -> float:
+    """
+    By what share of its mean the power at a tick may be another without being seen.
+
+    A load in step with the ticks looks constant to the counter. To a power sensor
+    that looks at a part of each period it looks constant, too, but hardly ever at
+    the mean; where both say the same, little is hidden.
+    """
+    least, most = _UNSEEN_RATIOS
+    if not len(near_w) or mean_w <= 0:
+        return most
+    seen = float(np.max(np.abs(near_w - mean_w))) / mean_w
+    return min(max(3 * seen, least), most)
