@@ -33,7 +33,7 @@ def go(tmp_path: Path, endpoint, arrivals: Arrivals, *, on_result=None, **change
         "arrivals": arrivals,
         "request_count": 41,
         "duration_s": None,
-        "request_timeout_s": 5.0,
+        "request_timeout_s": 30.0,
     }
     journal = JournalWriter(tmp_path / "events", EVENT_DTYPE, {})
     progress = LoadProgress()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from .settings import MockSettings
 
@@ -34,16 +35,23 @@ class Rhythm:
         settings: gaps, jitter, batch or not.
         loop: its timers count whole milliseconds, so emissions are late by up
             to one; the write log has the times that count.
+        now_ns: the clock.
     """
 
-    def __init__(self, settings: MockSettings, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        settings: MockSettings,
+        loop: asyncio.AbstractEventLoop,
+        now_ns: Callable[[], int] = time.perf_counter_ns,
+    ) -> None:
         self._loop = loop
+        self._now_ns = now_ns
         self._batch = settings.batch
         self._ttft_ns = round(settings.ttft_s * 1e9)
         self._itl_ns = round(settings.itl_s * 1e9)
         self._jitter_ratio = settings.jitter_ratio
         self._random = random.Random(settings.seed)  # noqa: S311 - reproducible jitter, no secret
-        self._tick_ns = time.perf_counter_ns()
+        self._tick_ns = now_ns()
         self._due: list[tuple[int, int, Emitter]] = []
         self._order = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -51,7 +59,7 @@ class Rhythm:
 
     def start(self, emitter: Emitter) -> None:
         """A request has come; its first emission is ttft_s away."""
-        now_ns = time.perf_counter_ns()
+        now_ns = self._now_ns()
         self._push(now_ns + round(self._ttft_ns * emitter.slowness), emitter)
         self._arm(now_ns)
 
@@ -87,15 +95,13 @@ class Rhythm:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_ns = wake_ns
-        self._timer = self._loop.call_later(
-            max(wake_ns - time.perf_counter_ns(), 0) / 1e9, self._fire
-        )
+        self._timer = self._loop.call_later(max(wake_ns - self._now_ns(), 0) / 1e9, self._fire)
 
     def _fire(self) -> None:
         self._timer = None
         # Whole milliseconds can bring us here early: the tick is taken as reached,
         # or it would be served twice.
-        now_ns = max(time.perf_counter_ns(), self._timer_ns if self._batch else 0)
+        now_ns = max(self._now_ns(), self._timer_ns if self._batch else 0)
         again: list[tuple[int, Emitter]] = []
         due = self._due
         while due and due[0][0] <= now_ns:
