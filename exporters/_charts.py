@@ -8,16 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from exporters._scale import Point, short, thinned, ticks
+
 WIDTH: Final = 720
 HEIGHT: Final = 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 76, 16, 14, 52
-_TICKS: Final = 6
-_MOST_POINTS: Final = 600
+_LEFT, _RIGHT, _TOP, _BOTTOM = 88, 16, 14, 52
+_LABEL_WIDTH: Final = 90
 _MOST_ROWS: Final = 50
 _STYLES: Final = 6
 """Colours in the page's style sheet; with dashes and markers they repeat later."""
-
-Point = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +82,7 @@ def figure(chart: Chart) -> str:
     """The chart as an HTML figure: SVG, legend, and its data as a table that opens."""
     name = html.escape(chart.name)
     legend = "".join(
-        f'<li><svg viewBox="0 0 24 8" aria-hidden="true">'
-        f'<line x1="0" y1="4" x2="24" y2="4" class="s{_style(one)}"/></svg>'
+        f'<li><svg viewBox="0 0 24 12" aria-hidden="true">{_sample(one)}</svg>'
         f"{html.escape(one.name)}</li>"
         for one in chart.lines
     )
@@ -108,40 +106,10 @@ def alternative(chart: Chart) -> str:
         values = [y for _, y in one.points]
         if values:
             words.append(
-                f"{one.name}: {len(values)} points from {_short(min(values))} to "
-                f"{_short(max(values))}."
+                f"{one.name}: {len(values)} points from {short(min(values))} to "
+                f"{short(max(values))}."
             )
     return " ".join(words)
-
-
-def ticks(low: float, high: float, count: int = _TICKS) -> list[float]:
-    """
-    Round numbers that span a range.
-
-    >>> ticks(0, 10)
-    [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
-    """
-    span = high - low
-    if span <= 0 or not math.isfinite(span):
-        return [low]
-    raw = span / max(1, count - 1)
-    size = 10.0 ** math.floor(math.log10(raw))
-    step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= raw * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    last = math.floor(high / step + 1e-9)
-    return [round(place * step, 12) for place in range(first, last + 1)]
-
-
-def thinned(points: Sequence[Point], most: int = _MOST_POINTS) -> list[Point]:
-    """Fewer points that keep each stretch's lowest and highest, so that no spike is lost."""
-    if len(points) <= most:
-        return list(points)
-    size = math.ceil(len(points) / (most // 2))
-    kept = []
-    for start in range(0, len(points), size):
-        part = points[start : start + size]
-        kept += sorted({min(part, key=lambda p: p[1]), max(part, key=lambda p: p[1])})
-    return kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +137,9 @@ def _scale(chart: Chart) -> _Scale:
     ys = [y for one in chart.lines for _, y in one.points]
     ys += [y for one in chart.lines for _, low, high in one.low_high for y in (low, high)]
     x_low, x_high = _widened(min(xs), max(xs), positive=chart.x_log)
+    if any(one.dots for one in chart.lines) and not chart.x_log:
+        # A marker on the edge would be cut in half.
+        x_low, x_high = x_low - 0.02 * (x_high - x_low), x_high + 0.02 * (x_high - x_low)
     y_low, y_high = _widened(min(ys), max(ys), positive=False)
     if chart.y_from_zero:
         y_low = min(0.0, y_low)
@@ -207,6 +178,12 @@ def _drawing(chart: Chart) -> str:
     return "".join(parts)
 
 
+def _sample(one: Line) -> str:
+    if one.dots:
+        return _marker(12, 6, _style(one), "")
+    return f'<line x1="0" y1="6" x2="24" y2="6" class="s{_style(one)}"/>'
+
+
 def _marker(x: float, y: float, style: int, hover: str) -> str:
     if style % 3 == 1:
         place = f'x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" height="8"'
@@ -224,10 +201,15 @@ def _bands(chart: Chart, scale: _Scale) -> str:
         parts.append(
             f'<rect x="{start:.1f}" y="{_TOP}" width="{max(0.5, end - start):.1f}" '
             f'height="{HEIGHT - _TOP - _BOTTOM}" class="band b{place % 2}"/>'
-            f'<text x="{start + 3:.1f}" y="{_TOP + 11 + 12 * (place % 2)}" class="small">'
+            f'<text x="{_label_x(start):.1f}" y="{_TOP + 11 + 12 * (place % 2)}" class="small">'
             f"{html.escape(band.name)}</text>"
         )
     return "".join(parts)
+
+
+def _label_x(start: float) -> float:
+    """Beside the band's start, but never beyond the drawing's right edge."""
+    return min(start + 3, WIDTH - _RIGHT - _LABEL_WIDTH)
 
 
 def _axes(chart: Chart, scale: _Scale) -> str:
@@ -237,13 +219,13 @@ def _axes(chart: Chart, scale: _Scale) -> str:
         y = scale.y(value)
         parts.append(
             f'<line x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>'
-            f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_short(value)}</text>'
+            f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{short(value)}</text>'
         )
     for value in _x_ticks(chart, scale):
         x = scale.x(value)
         parts.append(
             f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{bottom}" y2="{bottom + 4}" class="axis"/>'
-            f'<text x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">{_short(value)}</text>'
+            f'<text x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">{short(value)}</text>'
         )
     middle = (_TOP + bottom) / 2
     parts.append(
@@ -275,7 +257,7 @@ def _table(chart: Chart) -> str:
         every = max(1, math.ceil(len(one.points) / _MOST_ROWS))
         note = f", every {every}th point" if every > 1 else ""
         rows = "".join(
-            f"<tr><td>{_short(x)}</td><td>{_short(y)}</td></tr>" for x, y in one.points[::every]
+            f"<tr><td>{short(x)}</td><td>{short(y)}</td></tr>" for x, y in one.points[::every]
         )
         parts.append(
             f"<table><caption>{html.escape(one.name)}{note}</caption><thead><tr>"
@@ -291,12 +273,3 @@ def _style(one: Line) -> int:
 
 
 _GREY: Final = 9
-
-
-def _short(value: float) -> str:
-    if value == 0:
-        return "0"
-    if 1e-3 <= abs(value) < 1e6:  # noqa: PLR2004 - where a plain number reads best
-        text = f"{value:.4g}"
-        return f"{float(text):,.0f}" if "e" in text or abs(value) >= 1e4 else text  # noqa: PLR2004
-    return f"{value:.2e}"

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from exporters._charts import Band, Chart, Line, Point
+from exporters._charts import Band, Chart, Line
+from exporters._scale import Point
 from exporters._text import number
 from harness.metrics import BOUNDARIES
 from harness.record import RunRecord

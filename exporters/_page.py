@@ -50,7 +50,7 @@ path[class^=s], line[class^=s], .whisker { stroke-width: 2; }
 .d4 { fill: var(--c4); } .d5 { fill: var(--c5); } .d9 { fill: none; stroke: var(--grey); }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; list-style: none; padding: 0;
   margin: .2rem 0; font-size: .9rem; }
-.legend svg { width: 24px; height: 8px; margin-right: .4rem; }
+.legend svg { width: 24px; height: 12px; margin-right: .4rem; }
 .about { color: var(--soft); margin: .2rem 0; }
 @media print { body { max-width: none; } nav, .skip { display: none; } h2 { break-after: avoid; } }
 """.strip()

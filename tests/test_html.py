@@ -15,8 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from verdict_runs import ENERGY, GOLDEN, folders, golden, record, side
 
-from exporters._charts import Chart, Line, figure, thinned, ticks
+from exporters._charts import Chart, Line, figure
 from exporters._of_runs import Anchor, front
+from exporters._scale import thinned, ticks
+from exporters._waterfall import waterfall
 from exporters.html import Html, page
 from harness.record import Finding
 
@@ -176,6 +178,29 @@ def test_a_chart_of_one_point_can_be_drawn():
         lines=[Line(name="l", points=[(1.0, 1.0)], dots=True)],
     )  # fmt: skip
     assert "nan" not in figure(chart)
+
+
+def test_a_waterfall_stacks_up_to_its_total_and_names_what_is_missing():
+    parts = {"energy": 0.5, "cooling": 0.25, "server": None}
+    text = waterfall("w", "Cost", "Where it goes.", "USD", parts)
+    Page(text)
+    heights = [float(one) for one in re.findall(r'height="([\d.]+)" class="d', text)]
+    assert heights[0] == pytest.approx(2 * heights[1], rel=0.01)
+    assert heights[2] == pytest.approx(heights[0] + heights[1], rel=0.01)
+    assert "without: server" in text
+    assert "energy: 0.5" in re.search(r"<desc[^>]*>(.*?)</desc>", text).group(1)
+    assert waterfall("w", "Cost", "Where it goes.", "USD", {"energy": None}) == ""
+
+
+def test_a_report_of_one_run_has_its_cost_and_its_distance_from_physics(joulemark, tmp_path: Path):
+    folders(tmp_path / "runs", side("base", [1.0]))
+    done = joulemark("report", "base-0", "-o", "r.html")
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    Page(text)
+    assert 'id="cost"' in text
+    assert "How far is that from physics?" in text
+    assert "IT energy" in text
 
 
 def test_the_verb_writes_html_markdown_and_a_comparison(joulemark, tmp_path: Path):

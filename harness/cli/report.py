@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from exporters._of_runs import Anchor
     from harness.compare import Comparison
     from harness.compare_sets import StoredRun
+    from harness.record import RunRecord
 
 _CHARTS: Final = ("throughput", "per_mw", "joules", "usd")
 
@@ -66,7 +67,9 @@ def COMMAND(  # noqa: N802
         text = page(
             [(run.record, run.folder) for run in everyone],
             anchors=_anchors(anchors_file),
-            extra=[("comparison", "Comparison", _comparison(compared))] if compared else (),
+            extra=[("comparison", "Comparison", _comparison(compared))]
+            if compared
+            else _cost(chosen.records),
         )
         output = output or Path("report.html")
     else:
@@ -114,6 +117,41 @@ def _comparison(found: Comparison) -> str:
     if notes:
         parts.append(table(["severity", "code", "read with care"], notes, words=True))
     return "".join(parts)
+
+
+def _cost(records: list[RunRecord]) -> list[tuple[str, str, str]]:
+    """What a single run's tokens cost, and how far that is from physics, with default figures."""
+    from exporters._page import table  # noqa: PLC0415
+    from exporters._waterfall import waterfall  # noqa: PLC0415
+    from harness import catalogue_files, claims, cost_case, cost_point  # noqa: PLC0415
+    from harness.cost_picture import TITLES  # noqa: PLC0415
+    from harness.errors import ConfigError  # noqa: PLC0415
+    from harness.explain_compare import limit  # noqa: PLC0415
+
+    if len(records) != 1:
+        return []
+    catalogue = catalogue_files.load()
+    try:
+        point = cost_point.of_run(records[0], catalogue)
+        case = cost_case.build(catalogue, point, cost_case.Choice())
+    except ConfigError as error:
+        return [("cost", "What a token costs", f"<p>{html.escape(str(error))}</p>")]
+    parts = {title: getattr(case.result, key) for key, title in TITLES.items()}
+    about = (
+        f"Cost of a million {point.basis} tokens at {case.site.name}, with the catalogue's default "
+        f"figures; power {point.power_kind.upper()}. `joulemark explain` has every source."
+    )
+    picture = waterfall(
+        "cost-waterfall", "Cost of a million tokens", about, f"{case.site.currency}", parts
+    )
+    notes = "".join(f"<li>{html.escape(one.message)}</li>" for one in case.findings)
+    step = limit(case, claims.evidence(catalogue), model_is_known=False)
+    physics = "".join(f"<p>{html.escape(one)}</p>" for one in step.text)
+    physics += "".join(table(one.head, one.rows) for one in step.grids)
+    return [
+        ("cost", "What a token costs", picture + f"<ul>{notes}</ul>"),
+        ("physics", step.title, physics),
+    ]
 
 
 def _found(texts: tuple[str, ...], artifact_dir: Path) -> list[StoredRun]:
