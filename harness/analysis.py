@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from .decompose import Split, split
 from .energy import (
     average_w,
     energies_of,
@@ -85,6 +86,39 @@ def analyse(raw: RawRun) -> RunRecord:
         metrics=dict(sorted(metrics.items())),
         findings=[*findings, *disagreements, *_client_findings(raw, measured)],
     )
+
+
+def phase_splits(raw: RawRun, kind: str | None = None) -> tuple[dict[str, Split], list[Finding]]:
+    """
+    An estimate, for each device metered, of what prefill, decode and idling cost.
+
+    Args:
+        raw: of a run on one server that did nothing else.
+        kind: of the window; None: as the run's configuration says.
+
+    Returns:
+        Name of the channel -> split, from energy counters where a device has one,
+        and what stands in the way.
+    """
+    config = raw.manifest["config"]
+    measured = raw.requests[raw.requests["phase"] == "measure"]
+    events = _measured_events(raw)
+    tokens = token_times(events, measured)
+    window = {**config["window"], "kind": kind or config["window"]["kind"]}
+    found = _window({**config, "window": window}, events, measured, tokens)
+    if found.window is None:
+        return {}, list(found.findings)
+    channels = traces(raw.power_header, raw.power) if raw.power_header else []
+    counted = {t.channel.device for t in channels if t.channel.quantity == "energy"}
+    chosen = [
+        trace
+        for trace in channels
+        if trace.channel.quantity == "energy"
+        or (trace.channel.device not in counted and trace.channel.sense != "average")
+    ]
+    windows = [*_idle_windows(raw), found.window]
+    splits = {trace.channel.name: split(trace, windows, tokens, measured) for trace in chosen}
+    return {name: value for name, value in splits.items() if value is not None}, []
 
 
 def _measured_events(raw: RawRun) -> npt.NDArray[Any]:
