@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .answer import Answer
+    from .inbox import Inbox
 
 _MAX_ERROR_BODY_BYTES: Final = 64 * 1024
 _AFTER_DONE_S: Final = 1.0
@@ -23,32 +24,6 @@ _AFTER_DONE_S: Final = 1.0
 _HTTP_OK: Final = 200
 _now_ns: Final = time.perf_counter_ns
 _HTTP_REDIRECT: Final = 300
-
-
-class Inbox:
-    """
-    Bytes that were stamped and wait to be read.
-
-    An engine sends the tokens of a whole batch in one burst. Stamping all of
-    them before parsing any keeps one stream's parsing out of the next one's
-    time stamp.
-    """
-
-    __slots__ = ("_loop", "waiting")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self.waiting: list[tuple[Connection, int, bytes]] = []
-
-    def wake(self) -> None:
-        """Something is about to wait: drain once the loop has taken in all there is to read."""
-        self._loop.call_soon(self.drain)
-
-    def drain(self) -> None:
-        """Read everything that waits, in the order it came."""
-        waiting, self.waiting = self.waiting, []
-        for connection, t_ns, data in waiting:
-            connection.take(t_ns, data)
 
 
 class Connection(asyncio.Protocol):

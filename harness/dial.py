@@ -7,7 +7,8 @@ import socket
 import ssl
 from typing import TYPE_CHECKING, Final
 
-from .client import Connection, Inbox
+from .client import Connection
+from .inbox import Inbox
 from .openai_api import split_url
 from .proxy import Proxy, find_proxy
 

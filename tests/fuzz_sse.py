@@ -26,7 +26,8 @@ except ImportError:
 
 with _instrumented:
     from harness.answer import Answer, LoadProgress
-    from harness.client import Connection, Inbox
+    from harness.client import Connection
+    from harness.inbox import Inbox
     from harness.timeline import EVENT_DTYPE, Request
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"

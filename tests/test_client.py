@@ -20,9 +20,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.answer import Answer, LoadProgress
+from harness.client import Connection
 from harness.contracts import Endpoint
 from harness.dial import Dialer, DialError
 from harness.errors import ConfigError
+from harness.inbox import Inbox
 from harness.openai_api import build_body, build_head, finish_message
 from harness.proxy import find_proxy
 from harness.timeline import EVENT_DTYPE, EventKind, Request
@@ -370,7 +372,6 @@ def replay(pieces: list[bytes]) -> tuple[list[tuple[int, ...]], Any]:
     """Feed *pieces* to a connection, each in a read of its own."""
 
     async def main():
-        from harness.client import Connection, Inbox  # noqa: PLC0415 - only this test looks inside
 
         loop = asyncio.get_running_loop()
         inbox = Inbox(loop)

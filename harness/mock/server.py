@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import httptools
 import orjson
 
-from . import wording
+from . import asking, wording
 from .metrics import PATHS, Counts, exposition
 from .rhythm import Rhythm
 from .writelog import WriteKind, WriteLog
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .settings import MockSettings
 
 _RESET = struct.pack("ii", 1, 0)
-_DEFAULT_OSL_TOKENS = 16
 _SLOW = 10.0
 _COMPLETIONS = {"/v1/chat/completions": True, "/v1/completions": False}
 
@@ -108,9 +107,7 @@ class Stream:
 
     __slots__ = ("_ask", "_broken_at", "_fault", "_line", "_sent", "_server", "_words", "slowness")
 
-    def __init__(
-        self, server: MockServer, line: _Line, ask: wording.Ask, fault: str | None
-    ) -> None:
+    def __init__(self, server: MockServer, line: _Line, ask: asking.Ask, fault: str | None) -> None:
         self._server = server
         self._line = line
         self._ask = ask
@@ -280,7 +277,7 @@ class _Line(asyncio.Protocol):
             return
         try:
             body = orjson.loads(self._body)
-            ask = _read(
+            ask = asking.read_ask(
                 body,
                 chat=chat,
                 number=number,
@@ -314,36 +311,3 @@ class _Line(asyncio.Protocol):
 
     def _refuse(self, status: int, message: str) -> None:
         self.write(wording.whole(status, wording.error_body(message, status)))
-
-
-def _read(
-    body: dict[str, Any], *, chat: bool, number: int, request_id: bytes, natural: int | None
-) -> wording.Ask:
-    wanted = body.get("max_completion_tokens") or body.get("max_tokens") or _DEFAULT_OSL_TOKENS
-    osl = max(int(wanted), 1)
-    stops = natural is not None and natural < osl and not body.get("ignore_eos")
-    options = body.get("stream_options") or {}
-    tail = request_id.rpartition(b"-")[2]
-    prompt = [turn.get("content") for turn in body["messages"]] if chat else body["prompt"]
-    return wording.Ask(
-        number=number,
-        index=int(tail) if tail.isdigit() and len(tail) < 10 else -1,  # noqa: PLR2004 - fits an i4
-        chat=chat,
-        stream=bool(body.get("stream")),
-        model=str(body.get("model", "mock")),
-        isl_tokens=_count(prompt),
-        osl_tokens=int(natural) if stops and natural is not None else osl,
-        finish_reason="stop" if stops else "length",
-        usage=bool(options.get("include_usage")),
-        continuous_usage=bool(options.get("continuous_usage_stats")),
-        timings=bool(body.get("timings_per_token")),
-    )
-
-
-def _count(prompt: object) -> int:
-    """Tokens of a prompt: ids count one each, text one for every four characters begun."""
-    if isinstance(prompt, str):
-        return -(-len(prompt) // 4)
-    if isinstance(prompt, list):
-        return sum(1 if isinstance(part, int) else _count(part) for part in prompt)
-    return 0

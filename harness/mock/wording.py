@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from .asking import Ask
 
 STREAM_HEAD: Final = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
@@ -51,38 +52,6 @@ def whole(status: int, body: bytes, content_type: str = "application/json") -> b
 def error_body(message: str, status: int) -> bytes:
     """An error as vLLM words it."""
     return orjson.dumps({"error": {"message": message, "type": "mock", "code": status}})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """
-    What one request asks, as far as the mock cares.
-
-    Args:
-        number: its place in the server's order of arrival.
-        index: the number at the end of its X-Request-Id, -1 without one.
-        chat: chat rather than plain completion.
-        stream: answered as a stream.
-        model: echoed.
-        isl_tokens: tokens of the prompt: ids as they are, text at four characters each.
-        osl_tokens: tokens the answer will have.
-        finish_reason: `stop` if that is fewer than were asked for.
-        usage: a closing chunk with usage is wanted.
-        continuous_usage: vLLM's running usage in every chunk.
-        timings: llama.cpp's running timings in every chunk.
-    """
-
-    number: int
-    index: int
-    chat: bool
-    stream: bool
-    model: str
-    isl_tokens: int
-    osl_tokens: int
-    finish_reason: str
-    usage: bool
-    continuous_usage: bool
-    timings: bool
 
 
 class Wording:
