@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from .compare import defaults, direction, shared
-from .compare_likeness import Suspect, check_like, suspects
+from .compare_likeness import Suspect, check_like, check_set, suspects
 from .compare_sets import RunSet, StoredRun, run_set
 from .errors import ConfigError
 from .record import Finding
@@ -21,6 +21,8 @@ Side = Literal["base", "cand"]
 Stopped = Literal["verdict", "pairs", "budget", "user"]
 _ENERGY: Final = "_energy_j"
 _ENERGY_THRESHOLD: Final = 0.02
+MOST_REPEATS: Final = 2
+"""Runs in a row that may be repeated because something spoilt them."""
 MIN_PAIRS: Final = 4
 """Fewer cannot decide: two pairs never, three only what is plain without a test."""
 
@@ -147,8 +149,9 @@ def regress(
             stopped = "budget"
             break
         for side in sequence:
-            notes += rest()
-            sides[side].append(run(side))
+            sides[side].append(
+                _reliable(run, side, allow=allow, rest=rest, notes=notes, stopping=stopping)
+            )
             order += "A" if side == "base" else "B"
             if stopping():
                 break
@@ -196,6 +199,37 @@ def _judge(
     return rows
 
 
+def _reliable(
+    run: Callable[[Side], StoredRun],
+    side: Side,
+    *,
+    allow: Sequence[str],
+    rest: Callable[[], list[Finding]],
+    notes: list[Finding],
+    stopping: Callable[[], bool],
+) -> StoredRun:
+    """
+    One run; one that says of itself that it cannot be relied on is repeated, and that is noted.
+
+    Raises:
+        ConfigError: it happens more than MOST_REPEATS times in a row.
+    """
+    for _ in range(MOST_REPEATS):
+        notes += rest()
+        found = run(side)
+        if stopping():
+            return found
+        try:
+            check_set(run_set(side, [found]), allow=allow)
+        except ConfigError as error:
+            message = f"a run of {side} was repeated, because {error.problem}"
+            notes.append(Finding(code="run_repeated", severity="warning", message=message))
+            continue
+        return found
+    notes += rest()
+    return run(side)
+
+
 def _usual(base: RunSet, cand: RunSet, *, same_work: bool) -> dict[str, float]:
     if not same_work:
         return defaults(base, cand)
@@ -237,7 +271,8 @@ def _result(
     both = all(sides.values())
     runs = [*sides["base"], *sides["cand"]]
     kind = runs[0].record.power_kind if runs else None
-    findings = list({one.code: one for one in notes}.values())
+    # Each note once; how often runs were repeated matters, so those are all kept.
+    findings = list({one.message: one for one in notes}.values())
     if kind in {"modelled", "emulated"}:
         message = f"every joule compared here is {kind.upper()}, not measured"
         findings.append(Finding(code="power_not_measured", severity="warning", message=message))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import random
@@ -12,6 +13,7 @@ from verdict_runs import ENERGY, SPEED, record
 from harness.compare_sets import StoredRun
 from harness.cooldown import Cooldown
 from harness.errors import ConfigError, PowerUnavailableError
+from harness.record import Finding
 from harness.regress import orders, regress
 from harness.regress_text import document, lines, markdown
 
@@ -96,7 +98,20 @@ def test_no_pair_is_begun_that_would_end_after_the_budget():
 
 def test_the_user_can_stop_it_and_a_half_pair_is_not_judged():
     machine = Machine(1.3)
-    found = machine.regress(stopping=lambda: machine.count >= 5)
+
+    def run(side):
+        one = machine.run(side)
+        if machine.count >= 5:
+            return StoredRun(record=dataclasses.replace(one.record, status="incomplete"))
+        return one
+
+    found = regress(
+        run,
+        thresholds=KEYS,
+        clock_s=machine.clock_s,
+        stopping=lambda: machine.count >= 5,
+    )
+    assert machine.count == 5
     assert found.stopped == "user"
     assert found.rows[0].sequential.pairs == 2
     assert found.word == "cannot tell"
@@ -133,6 +148,35 @@ def test_a_command_does_the_same_work_so_less_energy_is_better():
 
     assert energetic(1.3).word == "worse"
     assert energetic(0.8).word == "better"
+
+
+def test_a_spoilt_run_is_repeated_and_that_is_said():
+    machine = Machine(1.3)
+    spoilt = Finding(code="client_late", severity="invalid", message="the client was late")
+
+    def run(side):
+        one = machine.run(side)
+        if machine.count == 3:
+            one.record.findings.append(spoilt)
+        return one
+
+    found = regress(run, thresholds=KEYS, clock_s=machine.clock_s)
+    assert found.word == "worse"
+    assert len([one for one in found.findings if one.code == "run_repeated"]) == 1
+    assert "the client was late" in found.findings[0].message
+    assert machine.count == len(found.base) + len(found.cand) + 1
+
+
+def test_runs_that_are_always_spoilt_are_refused():
+    machine = Machine(1.0)
+
+    def run(side):
+        one = machine.run(side)
+        one.record.findings.append(Finding(code="x", severity="invalid", message="spoilt"))
+        return one
+
+    with pytest.raises(ConfigError, match="spoilt"):
+        regress(run, thresholds=KEYS, clock_s=machine.clock_s)
 
 
 def test_what_differs_is_named_and_the_texts_hold_the_verdict():
