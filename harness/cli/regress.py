@@ -40,6 +40,13 @@ EXIT_CANNOT_TELL: Final = 2
 @click.option("--cool-patience", type=float, default=300.0, show_default=True, help="Seconds.")
 @click.option("--seed", type=int, default=0, help="Of the order.")
 @click.option("--artifact-dir", type=click.Path(path_type=Path), default=Path("runs"))
+@click.option(
+    "--exit-cannot-tell",
+    type=click.IntRange(0, 125),
+    default=EXIT_CANNOT_TELL,
+    show_default=True,
+    help="Exit code of `cannot tell`.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON on stdout.")
 @click.option("--markdown", "markdown_file", type=click.Path(path_type=Path))
 def COMMAND(  # noqa: N802
@@ -55,6 +62,7 @@ def COMMAND(  # noqa: N802
     allow: tuple[str, ...],
     as_json: bool,
     markdown_file: Path | None,
+    exit_cannot_tell: int,
     **given: Any,  # noqa: ANN401
 ) -> int:
     """
@@ -100,13 +108,13 @@ def COMMAND(  # noqa: N802
     if markdown_file is not None:
         with markdown_file.open("a", encoding="utf-8") as file:
             file.write(markdown(found))
-    return _exit_code(found)
+    return _exit_code(found, exit_cannot_tell)
 
 
-def _exit_code(found: Regression) -> int:
+def _exit_code(found: Regression, cannot_tell: int) -> int:
     if found.word == "worse":
         return EXIT_WORSE
-    return EXIT_CANNOT_TELL if found.word == "cannot tell" else 0
+    return cannot_tell if found.word == "cannot tell" else 0
 
 
 def _tell(pairs: int, rows: Sequence[RegressRow]) -> None:
