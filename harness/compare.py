@@ -9,10 +9,11 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from . import store
 from .compare_likeness import Suspect, check_like, suspects
-from .compare_sets import RunSet, began_ns
+from .compare_sets import RunSet, StoredRun, began_ns
 from .errors import ConfigError
 from .latency import request_latencies
 from .metrics import BOUNDARIES, boundary_of, card_of
@@ -21,6 +22,7 @@ from .stats import ALPHA, Effect, effect
 from .stats_bootstrap import request_spread
 from .stats_verdict import Judged, Word, judge, overall
 
+Floats = npt.NDArray[np.float64]
 FEW_RUNS: Final = 5
 _PARTS: Final = frozenset({"gpu_memory", "cpu_dram"})
 _JUDGED: Final = (
@@ -116,10 +118,13 @@ def compare(
             "the runs have no metric in common that could be judged",
             remedy="compare runs of the same kind; `joulemark show RUN` says what one has",
         )
+    # Read once for all metrics: a run's requests are many, and on disk.
+    wanted = any(card_of(key).distribution for key in chosen)
+    latencies = [[_latencies(run) if wanted else {} for run in one.runs] for one in (base, cand)]
     effects = {}
     for key in chosen:
         direction(key)
-        effects[key] = _effect(base, cand, key, alpha=alpha, seed=seed)
+        effects[key] = _effect(base, cand, key, latencies, alpha=alpha, seed=seed)
     verdicts = judge(
         list(effects.values()), list(chosen.values()), [direction(key) for key in chosen],
         alpha=alpha,
@@ -205,28 +210,45 @@ def _columns(base: RunSet, cand: RunSet, key: str) -> tuple[list[float], list[fl
     return sides[0], sides[1]
 
 
-def _effect(base: RunSet, cand: RunSet, key: str, *, alpha: float, seed: int) -> Effect:
+def _effect(
+    base: RunSet,
+    cand: RunSet,
+    key: str,
+    latencies: Sequence[Sequence[Mapping[str, Floats]]],
+    *,
+    alpha: float,
+    seed: int,
+) -> Effect:
     columns = _columns(base, cand, key)
     rng = np.random.default_rng(seed)
-    spreads = [_spread(one, key, rng) for one in (base, cand)]
+    spreads = [_spread(side, key, rng) for side in latencies]
     both = (spreads[0], spreads[1]) if spreads[0] and spreads[1] else None
     return effect(*columns, alpha=alpha, seed=seed, spread=both)
 
 
-def _spread(run_set: RunSet, key: str, rng: np.random.Generator) -> list[npt.NDArray[np.float64]]:
+def _latencies(run: StoredRun) -> Mapping[str, Floats]:
+    """Latencies of a run's requests, those its metrics are of; empty where not at hand."""
+    if run.folder is None or not run.record.windows:
+        return {}
+    window = run.record.windows[0]
+    sealed = run.folder / "requests.parquet"
+    requests = pd.read_parquet(sealed) if sealed.exists() else store.load(run.folder).requests
+    sent = requests["t_sent_ns"]
+    inside = (sent >= window["start_ns"]) & (sent < window["end_ns"])
+    return request_latencies(
+        requests[(requests["phase"] == "measure") & inside.fillna(value=False)]
+    )
+
+
+def _spread(
+    runs: Sequence[Mapping[str, Floats]], key: str, rng: np.random.Generator
+) -> list[Floats]:
     """Each run's metric over resampled requests; empty where a run's requests are not at hand."""
     stem, _, name = key.partition(".")
     found = []
-    for run in run_set.runs:
-        if run.folder is None or not name or not run.record.windows:
-            return []
-        window = run.record.windows[0]
-        requests = store.load(run.folder).requests
-        sent = requests["t_sent_ns"]
-        inside = (sent >= window["start_ns"]) & (sent < window["end_ns"])
-        measured = requests[(requests["phase"] == "measure") & inside.fillna(value=False)]
-        values = request_latencies(measured).get(stem)
-        if values is None or len(values) < 2:  # noqa: PLR2004 - nothing to resample
+    for latencies in runs:
+        values = latencies.get(stem)
+        if not name or values is None or len(values) < 2:  # noqa: PLR2004 - nothing to resample
             return []
         found.append(request_spread(values, _statistic(name), draws=_SPREAD_DRAWS, rng=rng))
     return found
