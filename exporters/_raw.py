@@ -18,6 +18,8 @@ from harness.timeline import EVENT_DTYPE, POWER_DTYPE, EventKind
 
 Floats = npt.NDArray[np.float64]
 _BINS: Final = 120
+_BIN_S: Final = 0.5
+"""A narrower bin would show the engine's steps, not its rate."""
 _NS: Final = 1e9
 
 
@@ -109,7 +111,9 @@ def _rate(events: npt.NDArray[Any], zero: int) -> tuple[Floats, Floats] | None:
     if _counted(events):
         first = np.r_[True, np.diff(chunks["request"]) != 0]
         weights = np.where(first, chunks["tokens"], np.diff(chunks["tokens"], prepend=0))
-    counts, edges = np.histogram((chunks["t_ns"] - zero) / _NS, bins=_BINS, weights=weights)
+    seconds = (chunks["t_ns"] - zero) / _NS
+    bins = int(np.clip((seconds.max() - seconds.min()) / _BIN_S, 5, _BINS))
+    counts, edges = np.histogram(seconds, bins=bins, weights=weights)
     return (edges[1:] + edges[:-1]) / 2, counts / (edges[1] - edges[0])
 
 
