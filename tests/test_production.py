@@ -73,6 +73,7 @@ def test_phases_and_waste_are_read_where_an_engine_has_them():
     if "sglang" not in known:
         pytest.skip("no engine plugin sglang yet")
     read = dialects.read(body, known)
+    # Two ranks of one category are summed, and nothing is read out of a help text or a bucket.
     assert read.phase_s == {"prefill": 2.5, "decode": 7.5}
     assert read.wasted == {"retracted": 4.0}
 

@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness import plugins
 from harness.errors import EngineError, JoulemarkError
-from harness.exposition import Exposition
 
 if TYPE_CHECKING:
     from harness.contracts import TokenCounters
 
-_LINES: Final = re.compile(
-    rb"^[\w:]*(?:tokens|requests_running|running_req|requests_processing|inflight_requests"
-    rb"|forward_execution_seconds|spec_decode)[\w:]*(?:\{[^\n]*\})? [^\n]*$",
-    re.MULTILINE,
+_WORDS: Final = (
+    b"tokens",
+    b"requests_running",
+    b"running_req",
+    b"requests_processing",
+    b"inflight_requests",
+    b"forward_execution_seconds",
 )
-_BUCKETS: Final = re.compile(rb"^[\w:]*_(?:bucket|created)[{ ]")
+"""Names of what is read have one of these in them."""
 _MODEL: Final = re.compile(rb'[{,]model(?:_name)?="((?:[^"\\\n]|\\.)*)"')
 _RUNNING: Final = (
     "vllm:num_requests_running",
@@ -29,7 +31,9 @@ _RUNNING: Final = (
     "llamacpp:requests_processing",
     "dynamo_frontend_inflight_requests",
 )
-_FORWARD: Final = "sglang:forward_execution_seconds_total"
+_FORWARD: Final = b"sglang:forward_execution_seconds_total{"
+_CATEGORY: Final = re.compile(rb'[{,]category="([^"]*)"')
+_NOT_COUNTS: Final = (b"_bucket", b"_created")
 _PHASE_OF: Final = {"extend": "prefill", "prefill": "prefill", "decode": "decode"}
 _MAX_NAME: Final = 120
 _NOT_SERVERS: Final = {"fake", "attach"}
@@ -96,12 +100,11 @@ def read(body: bytes, known: Mapping[str, TokenCounters]) -> EngineCounts:
     Raises:
         EngineError: it speaks none of them.
     """
-    lines = [line for line in _LINES.findall(body) if not _BUCKETS.match(line)]
+    lines = _relevant(body)
     text = b"\n".join(lines).decode("utf-8", "replace") + "\n"
     for engine, counters in known.items():
         with contextlib.suppress(EngineError):
             counts = counters.read(text)
-            metrics = Exposition(text)
             return EngineCounts(
                 engine=engine,
                 model_name=_model(lines),
@@ -111,14 +114,46 @@ def read(body: bytes, known: Mapping[str, TokenCounters]) -> EngineCounts:
                     for kind in ("computed", "cached", "generated")
                     if (value := getattr(counts, kind)) is not None
                 },
-                running=_first(metrics, _RUNNING),
-                wasted=_wasted(metrics),
-                phase_s=_phases(metrics, text),
+                running=_first(lines, _RUNNING),
+                wasted=_wasted(lines),
+                phase_s=_phases(lines),
             )
     raise EngineError(
         f"its metrics have the token counters of none of: {', '.join(known)}",
         remedy="set the engine's `kind`, and check that its metrics are switched on",
     )
+
+
+def _relevant(body: bytes) -> list[bytes]:
+    """
+    The lines of an exposition whose metric's name has one of our words in it.
+
+    A search for each word is many times quicker than a look at each line: a large
+    engine's exposition is parsed sixteen times a second on a busy node.
+    """
+    found: dict[int, bytes] = {}
+    for word in _WORDS:
+        at = body.find(word)
+        while at >= 0:
+            begin = body.rfind(b"\n", 0, at) + 1
+            end = body.find(b"\n", at)
+            end = len(body) if end < 0 else end
+            name = re.split(rb"[{ ]", body[begin:end], maxsplit=1)[0]
+            if word in name and not name.startswith(b"#") and not name.endswith(_NOT_COUNTS):
+                found[begin] = body[begin:end]
+            at = body.find(word, end)
+    return [found[begin] for begin in sorted(found)]
+
+
+def _total(lines: list[bytes], name: str) -> float | None:
+    """Sum over all series of one metric; None if there is none."""
+    start = name.encode()
+    values = [
+        float(line.rpartition(b"}")[2].split()[0] if b"}" in line else line.split()[1])
+        for line in lines
+        if line.startswith((start + b"{", start + b" "))
+    ]
+    return sum(values) if values else None
 
 
 def _model(lines: list[bytes]) -> str | None:
@@ -130,30 +165,31 @@ def _model(lines: list[bytes]) -> str | None:
     return (name.rsplit("/", 1)[-1] if name.startswith("/") else name)[:_MAX_NAME]
 
 
-def _first(metrics: Exposition, names: tuple[str, ...]) -> float | None:
-    values = (metrics.total_or_none(name) for name in names)
+def _first(lines: list[bytes], names: tuple[str, ...]) -> float | None:
+    values = (_total(lines, name) for name in names)
     return next((value for value in values if value is not None), None)
 
 
-def _wasted(metrics: Exposition) -> dict[str, float]:
+def _wasted(lines: list[bytes]) -> dict[str, float]:
     found = {}
     retracted = [
-        metrics.total_or_none(f"sglang:num_retracted_{kind}_tokens_total")
-        for kind in ("input", "output")
+        _total(lines, f"sglang:num_retracted_{kind}_tokens_total") for kind in ("input", "output")
     ]
     if any(value is not None for value in retracted):
         found["retracted"] = sum(value or 0.0 for value in retracted)
-    drafted = metrics.total_or_none("vllm:spec_decode_num_draft_tokens_total")
-    accepted = metrics.total_or_none("vllm:spec_decode_num_accepted_tokens_total")
+    drafted = _total(lines, "vllm:spec_decode_num_draft_tokens_total")
+    accepted = _total(lines, "vllm:spec_decode_num_accepted_tokens_total")
     if drafted is not None and accepted is not None:
         found["rejected_draft"] = drafted - accepted
     return found
 
 
-def _phases(metrics: Exposition, text: str) -> dict[str, float]:
+def _phases(lines: list[bytes]) -> dict[str, float]:
     found: dict[str, float] = {}
-    for category in set(re.findall(rf'^{_FORWARD}\{{.*category="([^"]*)"', text, re.MULTILINE)):
-        seconds = metrics.total_or_none(_FORWARD, category=category) or 0.0
-        phase = _PHASE_OF.get(category.lower(), "mixed")
-        found[phase] = found.get(phase, 0.0) + seconds
+    for line in lines:
+        category = _CATEGORY.search(line) if line.startswith(_FORWARD) else None
+        if category is not None:
+            phase = _PHASE_OF.get(category[1].decode("utf-8", "replace").lower(), "mixed")
+            seconds = float(line.rpartition(b"}")[2].split()[0])
+            found[phase] = found.get(phase, 0.0) + seconds
     return found
