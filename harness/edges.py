@@ -27,6 +27,8 @@ _BURST_NS: Final = 150e6
 _NEIGHBOURS: Final = 3
 _ONE_SIDED_RATIO: Final = 0.2
 _UNSEEN_RATIOS: Final = (0.1, 0.85)
+_SUSPICION: Final = 10.0
+"""A sensor that straddles a step now and then comes near the mean by accident."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,4 +216,4 @@ def _unseen_ratio(near_w: npt.NDArray[np.float64], mean_w: float) -> float:
     if not len(near_w) or mean_w <= 0:
         return most
     seen = float(np.max(np.abs(near_w - mean_w))) / mean_w
-    return min(max(3 * seen, least), most)
+    return min(max(_SUSPICION * seen, least), most)

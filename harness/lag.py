@@ -24,6 +24,8 @@ _SIGMA_LIMIT_S: Final = 0.012
 _SIGMA_FLOOR_S: Final = 0.007
 _REACH_NS: Final = 20e9
 _MIN_UPDATES: Final = 12
+_STEADY_RATIO: Final = 0.01
+"""A power that varies less than this shows no lag, and has none that matters."""
 _GRID_S: Final = np.arange(-0.1, 0.4001, 0.005)
 _EDGES_S: Final = 0.5
 
@@ -73,7 +75,7 @@ def estimate(knots: Knots, average: PowerTrace | None, window: Window) -> Lag:
     margin_ns = (AVERAGED_S + _EDGES_S) * 1e9
     usable = (u_ns > t_ns[0] + margin_ns) & (u_ns < t_ns[-1] - _EDGES_S * 1e9)
     u_ns, watts = u_ns[usable], watts[usable]
-    if len(u_ns) < _MIN_UPDATES:
+    if len(u_ns) < _MIN_UPDATES or float(np.std(watts)) < _STEADY_RATIO * float(np.mean(watts)):
         return NONE
     return _best(t_ns, knots.energy_j[near], u_ns, watts)
 

@@ -16,7 +16,7 @@ _Points = list[tuple[float, float]]
 
 MIN_TICKS: Final = 4
 """Fewer say nothing about a period."""
-_JITTERS_NS: Final = {5e4: 1.0, 2e5: 0.1, 1e6: 0.02, 3e6: 0.007, 1e7: 0.002}
+_JITTERS_NS: Final = {6e4: 1.0, 2e5: 0.1, 1e6: 0.02, 3e6: 0.007, 1e7: 0.002}
 """
 By how much single ticks may be off the lattice, and how likely that is before anything
 was seen. A timer is regular or it is not: the brackets tell, where there are enough.
