@@ -10,13 +10,15 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
-from .record import Finding
+from .level import shift, start_up
+from .record import Finding, Severity
 from .timeline import EventKind, Window
 from .tokens import TokenTimes
 
 MIN_RESIDENCES: Final = 3.0
 """Mean time of a request in the engine, so many times over, must fit into the window."""
 _BINS: Final = 12
+_FINE_BINS: Final = 24
 _TREND_P: Final = 0.01
 _TREND_RATIO: Final = 0.10
 
@@ -50,7 +52,10 @@ def steady_window(
     then, so that every slot has turned over once, and ends when the last
     request was sent, after which slots empty and are not filled again. This is
     a rule about occupancy, not about a count of requests, so it holds for
-    closed and open loops alike; that the load was level in between is tested.
+    closed and open loops alike. What is still a start-up of the output rate after
+    that (clocks that rise, kernels that are tuned) is cut off, by MSER, and that
+    the rate was level in what is left is tested, by two tests: for a trend
+    (Theil-Sen and Kendall) and for a step or a dip (Kuiper), see `harness.level`.
 
     Args:
         events: EVENT_DTYPE of the measured phase.
@@ -60,7 +65,7 @@ def steady_window(
 
     Returns:
         The window and what is wrong with it: too short, fewer than three mean
-        residences, or a trend in the token rate.
+        residences, a trend, a step or a dip in the token rate.
     """
     sent = _sends(events)
     ended = np.sort(events["t_ns"][events["kind"] == EventKind.END])
@@ -81,8 +86,10 @@ def steady_window(
                 ),
             ),
         )
-    window = Window(name="steady", start_ns=start, end_ns=end)
-    findings = [*_length_findings(window, requests, min_s), *_trend_findings(window, tokens)]
+    whole = Window(name="steady", start_ns=start, end_ns=end)
+    window, trimmed = _trimmed(whole, tokens)
+    findings = [*trimmed, *_length_findings(window, requests, min_s)]
+    findings += _trend_findings(window, tokens) or _shift_findings(window, tokens)
     return Found(window=window, findings=tuple(findings))
 
 
@@ -158,6 +165,42 @@ def _trend_findings(window: Window, tokens: TokenTimes) -> list[Finding]:
             )
         ]
     return []
+
+
+def _trimmed(window: Window, tokens: TokenTimes) -> tuple[Window, list[Finding]]:
+    """Without the start-up that is left after every slot has turned over."""
+    rates, edges = _rates(window, tokens)
+    cut = start_up(rates)
+    if cut == 0:
+        return window, []
+    trimmed = Window(name=window.name, start_ns=int(edges[cut]), end_ns=window.end_ns)
+    message = (
+        f"the first {(trimmed.start_ns - window.start_ns) / 1e9:.1f} s after every slot had turned "
+        f"over were left out: output tokens came at {rates[:cut].mean() / rates[cut:].mean():.0%} "
+        "of the rate of what follows"
+    )
+    severity: Severity = "info" if cut <= _FINE_BINS // 4 else "warning"
+    return trimmed, [Finding(code="window_trimmed", severity=severity, message=message)]
+
+
+def _shift_findings(window: Window, tokens: TokenTimes) -> list[Finding]:
+    rates, edges = _rates(window, tokens)
+    found = shift(rates)
+    if found is None:
+        return []
+    start, end = ((edges[place] - window.start_ns) / 1e9 for place in (found.first, found.last))
+    message = (
+        f"output tokens a second were {found.change_ratio:+.0%} from {start:.1f} s to {end:.1f} s "
+        f"of the window (Kuiper, p = {found.p_value:.4f}): the load or the engine's speed changed"
+    )
+    return [Finding(code="window_level_shift", severity="warning", message=message)]
+
+
+def _rates(
+    window: Window, tokens: TokenTimes
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    edges = np.linspace(window.start_ns, window.end_ns, _FINE_BINS + 1)
+    return np.histogram(tokens.t_ns, bins=edges, weights=tokens.tokens)[0], edges
 
 
 def _nothing_sent() -> Finding:
