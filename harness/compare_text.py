@@ -9,7 +9,7 @@ from typing import Any, Final
 from .compare import Comparison, MetricRow
 from .report import rounded
 from .stats import Effect
-from .stats_verdict import Judged
+from .stats_verdict import MOST_RUNS, Judged
 
 SCHEMA_VERSION: Final = 1
 """Version of the JSON document of a comparison."""
@@ -39,9 +39,11 @@ def advice(judged: Judged) -> str:
     """The reason, and how many more runs would settle it."""
     if judged.word != "cannot tell":
         return judged.reason
-    if judged.more_runs is None:
+    if judged.more_runs is not None:
+        return f"{judged.reason}; needs about {judged.more_runs} more runs a side"
+    if judged.effect.sd is None:
         return f"{judged.reason}; make at least five runs a side"
-    return f"{judged.reason}; needs about {judged.more_runs} more runs a side"
+    return f"{judged.reason}; not even {MOST_RUNS:,} more runs a side would settle it"
 
 
 def p_text(row: MetricRow) -> str:

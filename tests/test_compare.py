@@ -13,7 +13,7 @@ from verdict_runs import ENERGY, GOLDEN, SPEED, folders, golden, record, side
 
 from harness.compare import compare, default_threshold, defaults
 from harness.compare_sets import StoredRun, find_runs, run_set
-from harness.compare_text import document, markdown
+from harness.compare_text import advice, document, markdown
 from harness.errors import ConfigError, StoreError
 from harness.junit import junit
 from harness.record import Finding
@@ -177,6 +177,16 @@ def test_a_metric_without_a_better_way_is_not_judged():
         compare(
             side("base", ROUND), side("cand", ROUND, start=1), thresholds={"gpu_average_w": 0.02}
         )
+
+
+def test_the_advice_says_how_many_more_runs_or_that_no_number_would_do():
+    one = compare(side("base", [1.0]), side("cand", [1.0], start=1)).rows[0].judged
+    assert "at least five runs a side" in advice(one)
+    wide = [0.9, 1.1, 1.0, 1.05, 0.95]
+    open_ = compare(side("base", wide), side("cand", wide[::-1], start=1)).rows[0].judged
+    assert f"about {open_.more_runs} more runs a side" in advice(open_)
+    hopeless = dataclasses.replace(open_, more_runs=None)
+    assert "not even 1,000" in advice(hopeless)
 
 
 def test_sets_that_were_not_interleaved_are_flagged():
