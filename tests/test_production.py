@@ -5,6 +5,7 @@ import contextlib
 import ipaddress
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -248,6 +249,20 @@ def test_processes_belong_to_the_engine_that_started_them(tmp_path):
     assert foreign == pytest.approx(0.2)
 
 
+def test_nvml_says_what_each_process_uses(joulemark):
+    """On the emulator: this very process at 40 % of the SMs, and one that is not ours at 20 %."""
+    code = (
+        "import os, pynvml; from harness.production import gpu_processes as g;"
+        "n = g.NvmlProcesses();"
+        "assert n.open(); u = pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByIndex(0));"
+        "print(g.gather(n.read(u), {os.getpid(): 'engine'}))"
+    )
+    processes = ["--process", "0:self:40:1000", "--process", "0:1:20:500"]
+    done = joulemark("emulate", *processes, "--", sys.executable, "-c", code)
+    assert "sm_ratio=0.4, mig_ratio=None, memory_bytes=1048576000.0" in done.stdout, done.stderr
+    assert done.stdout.strip().endswith("0.2)")
+
+
 def test_mig_activity_is_weighed_by_the_slice_it_has():
     text = 'DCGM_FI_PROF_GR_ENGINE_ACTIVE{gpu="0",UUID="g0",GPU_I_PROFILE="3g",GPU_I_ID="2"} 0.5\n'
     text += 'DCGM_FI_PROF_GR_ENGINE_ACTIVE{gpu="0",UUID="g1"} 0.9\n'
@@ -411,6 +426,35 @@ def test_check_says_what_is_metered_and_ends(joulemark, tmp_path):
     assert "scripted-0: gpu, emulated, attributed" in done.stdout
     bad = joulemark("export", "--config", "e.toml", "--listen", "nowhere")
     assert (bad.returncode, "write address:port" in bad.stderr) == (2, True)
+
+
+def test_the_page_shows_figures_in_a_real_browser(tmp_path):
+    browser = shutil.which("chromium")
+    if browser is None:
+        pytest.skip("chromium is not installed")
+    (tmp_path / "e.toml").write_text(
+        '[exporter]\nsnapshot_s = 0.1\n[power]\nsources = ["scripted"]\n'
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness", "export", "--config", tmp_path / "e.toml",
+         "--listen", "127.0.0.1:0"],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        url = next(line.split()[0] for line in process.stdout if line.startswith("http"))
+        done = subprocess.run(
+            [browser, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
+             f"--user-data-dir={tmp_path}/profile", url.removesuffix("metrics")],
+            capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()
+    assert "power is emulated" in done.stdout
+    assert "scripted-0" in done.stdout
+    assert "300.0 W" in done.stdout
 
 
 # --- the metric set ------------------------------------------------------------------------
