@@ -23,6 +23,7 @@ SEEN_S: Final = 0.02
 _SIGMA_LIMIT_S: Final = 0.012
 _SIGMA_FLOOR_S: Final = 0.007
 _REACH_NS: Final = 20e9
+_AGREE_S: Final = 0.012
 _MIN_UPDATES: Final = 12
 _STEADY_RATIO: Final = 0.01
 """A power that varies less than this shows no lag, and has none that matters."""
@@ -107,7 +108,12 @@ def _best(
     u_ns: npt.NDArray[np.float64],
     watts: npt.NDArray[np.float64],
 ) -> Lag:
-    """Least squares over the shift, the gain of one sensor against the other left free."""
+    """
+    Least squares over the shift, with the gain of one sensor against the other free.
+
+    On a plain slope gain and shift look alike; so the fit with equal gains must say
+    the same, or nothing is said.
+    """
 
     def expected(lag_s: float) -> npt.NDArray[np.float64]:
         end_ns = u_ns + lag_s * 1e9
@@ -117,21 +123,34 @@ def _best(
         difference: npt.NDArray[np.float64] = (later - earlier) / AVERAGED_S
         return difference
 
-    def misfit(lag_s: float) -> float:
-        guess = expected(lag_s)
-        gain = float(guess @ watts) / max(float(guess @ guess), 1e-12)
-        return float(np.sum((watts - gain * guess) ** 2))
+    guesses = [expected(float(lag_s)) for lag_s in _GRID_S]
+    gains = [float(guess @ watts) / max(float(guess @ guess), 1e-12) for guess in guesses]
+    free, equal = (
+        _minimum(
+            np.array(
+                [
+                    float(np.sum((watts - gain * guess) ** 2))
+                    for gain, guess in zip(chosen, guesses, strict=True)
+                ]
+            ),
+            len(watts),
+        )
+        for chosen in (gains, [1.0] * len(gains))
+    )
+    if free is None or equal is None or abs(free.lag_s - equal.lag_s) > _AGREE_S:
+        return NONE
+    if free.sigma_s > _SIGMA_LIMIT_S or free.lag_s < max(SEEN_S, 3 * free.sigma_s):
+        return NONE
+    return Lag(free.lag_s, max(3 * free.sigma_s, _SIGMA_FLOOR_S))
 
-    misfits = np.array([misfit(float(lag_s)) for lag_s in _GRID_S])
+
+def _minimum(misfits: npt.NDArray[np.float64], count: int) -> Lag | None:
+    """The shift of least misfit and its standard deviation; None: there is no minimum."""
     at = int(np.clip(np.argmin(misfits), 1, len(_GRID_S) - 2))
     left, middle, right = misfits[at - 1 : at + 2]
     step_s = float(_GRID_S[1] - _GRID_S[0])
     bend = left - 2 * middle + right
     if bend <= 0:
-        return NONE
+        return None
     lag_s = float(_GRID_S[at]) + step_s * float(np.clip((left - right) / (2 * bend), -1, 1))
-    variance = middle / max(len(u_ns) - 2, 1)
-    sigma_s = float(np.sqrt(2 * variance / bend)) * step_s
-    if sigma_s > _SIGMA_LIMIT_S or lag_s < max(SEEN_S, 3 * sigma_s):
-        return NONE
-    return Lag(lag_s, max(3 * sigma_s, _SIGMA_FLOOR_S))
+    return Lag(lag_s, float(np.sqrt(2 * middle / max(count - 2, 1) / bend)) * step_s)
