@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 _POLL_S: Final = 0.1
+_SHOWN: Final = 200
 MODULE: Final = "harness.engines._several"
 
 
@@ -59,9 +60,9 @@ def main(plan: dict[str, Any]) -> int:
         )
         for program in plan["programs"]
     ]
-    codes: list[int] = []
-    while not told and not codes:
-        codes = [code for code in (process.poll() for process in running) if code is not None]
+    ended: subprocess.Popen[bytes] | None = None
+    while not told and ended is None:
+        ended = next((process for process in running if process.poll() is not None), None)
         time.sleep(_POLL_S)
     for process in running:
         process.terminate()
@@ -72,9 +73,12 @@ def main(plan: dict[str, Any]) -> int:
     for process in [*removing, *running]:
         process.wait()
     _tidy(plan)
-    if not codes:
+    if ended is None:
         return 128 + signal.SIGTERM
-    return codes[0] if codes[0] >= 0 else 128 - codes[0]
+    # What the others say while they shut down stands behind the reason in the log.
+    program = plan["programs"][running.index(ended)]["argv"]
+    sys.stderr.write(f"fatal error: ended first: {' '.join(program)[:_SHOWN]}\n")
+    return ended.returncode if ended.returncode >= 0 else 128 - ended.returncode
 
 
 def _tidy(plan: dict[str, Any]) -> None:

@@ -31,7 +31,9 @@ class Dynamo:
     disagg.sh of ai-dynamo/dynamo. What differs from the documentation: a plain
     `pip install ai-dynamo` fails, see tests/heavy/dynamo.sh; `nvext.ignore_eos`
     is refused (400) while `ignore_eos` beside the prompt works; the ZMQ sockets
-    of KV events bind all addresses, whatever DYN_EVENT_PLANE_HOST says.
+    of KV events bind all addresses, whatever DYN_EVENT_PLANE_HOST says;
+    DYN_SYSTEM_PORT is read as a signed 16-bit number, so a port above 32767 ends a
+    worker at once.
 
     With `mocker` the engine is simulated: tokens are random and come at the
     speed of a model, so that such a run measures nothing but the path to it.
@@ -39,8 +41,8 @@ class Dynamo:
     Args:
         model: Hugging Face name or folder.
         host: address the frontend listens on.
-        port: of the frontend; the next ones are the workers' system ports. 0: the
-            system chooses.
+        port: of the frontend; the workers' system ports lie between 20000 and 30000,
+            one after the other. 0: the system chooses.
         backend: what the workers run.
         mode: `disaggregated`: prompts and outputs are computed by different workers.
         workers: of an aggregated deployment.
@@ -134,7 +136,7 @@ class Dynamo:
         programs = [launching.Program(argv=(*frontend, *self.extra_args), environment=shared)]
         files: dict[str, str] = {}
         for place, (role, own) in enumerate(self._placed()):
-            variables = {**shared, "DYN_SYSTEM_PORT": str(self.port + 1 + place)}
+            variables = {**shared, "DYN_SYSTEM_PORT": str(_system_port(self.port) + place)}
             if own:
                 variables |= launching.visible(own)
             if self.backend == "vllm" and role != "both":
@@ -255,6 +257,11 @@ class Dynamo:
         return launching.Container(
             image=self.image, runtime=self.image_runtime, extra_args=self.image_args
         )
+
+
+def _system_port(port: int) -> int:
+    """The first worker's; it must fit into a signed 16-bit number."""
+    return 20_000 + port % 10_000
 
 
 PLUGIN: type[Engine] = Dynamo
