@@ -161,11 +161,10 @@ def main() -> int:
                     request(port)
                 now = scrape("http://127.0.0.1:28110/metrics")
                 if now:
-                    scrapes += 1
+                    scrapes, last_s = scrapes + 1, time.monotonic()
+                    first_s = first_s or last_s
                     wrong += complaints(before, now)
                     before |= now
-                    last_s = time.monotonic()
-                    first_s = first_s or last_s
                 if dice.random() < 0.04:
                     victim = dice.choice(every)
                     victim.kill()
@@ -175,22 +174,26 @@ def main() -> int:
         finally:
             for process in every:
                 process.kill()
-    covered = total(before, "joulemark_device_covered_seconds_total")
-    uncovered = total(before, "joulemark_device_uncovered_seconds_total")
     print(f"{options.seconds:.0f} s, {scrapes} scrapes, {len(wrong)} complaints")
     print(f"engines started {sum(one.starts for one in engines)}, exporter {exporter.starts} times")
+    tell(before, last_s - first_s, wrong)
+    return 1 if wrong else 0
+
+
+def tell(series: Series, span_s: float, wrong: list[str]) -> None:
+    """Print where the time went, and what was wrong."""
+    covered = total(series, "joulemark_device_covered_seconds_total")
+    uncovered = total(series, "joulemark_device_uncovered_seconds_total")
     for uuid, seconds in covered.items():
         accounted = seconds + uncovered.get(uuid, 0.0)
-        span = last_s - first_s
         print(f"{uuid}: covered {seconds:.1f} s, uncovered {uncovered.get(uuid, 0.0):.1f} s")
-        print(f"  together {accounted:.1f} s of {span:.1f} s between the first scrape and the last")
-    for (name, labels), value in before.items():
+        print(f"  together {accounted:.1f} s of {span_s:.1f} s between first and last scrape")
+    for (name, labels), value in series.items():
         if name == "joulemark_device_uncovered_seconds_total" and value > 0:
             words = dict(labels)
             print(f"  {words['uuid'][:12]} {words['reason']:12} {value:8.1f} s")
     for text in wrong[:10]:
         print(text)
-    return 1 if wrong else 0
 
 
 def devices(environment: dict[str, str]) -> list[str]:
