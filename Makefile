@@ -77,7 +77,7 @@ bench-meter: $(VENV)/.dev ## Compare energy meters on one emulated truth (about 
 
 .PHONY: bench-load
 bench-load: $(VENV)/.dev ## Compare load generators against one mock engine
-	@$(BIN)/python benchmarks/load.py
+	@$(BIN)/python benchmarks/load.py --venvs .build/bench-load --make-venvs python3.12
 
 .PHONY: format
 format: $(VENV)/.dev ## Put the code into the house's format
