@@ -78,10 +78,16 @@ class Attach:
             base_url=self.url.rstrip("/").removesuffix("/v1"),
             endpoint_type=endpoint_type or "chat",
             model=self.model,
-            extra_body=self.extra_body,
+            extra_body={**self._running_count(), **self.extra_body},
             headers=self.headers,
             api_key=self.api_key,
         )
+
+    def _running_count(self) -> dict[str, Any]:
+        """What makes every chunk carry the running count of tokens, where the server can."""
+        if self.server in {"vllm", "sglang", "tensorrt_llm"}:
+            return {"stream_options": {"include_usage": True, "continuous_usage_stats": True}}
+        return {"timings_per_token": True} if self.server == "llama_cpp" else {}
 
     def fixed_length(self) -> Mapping[str, Any]:
         """What the user says this server needs, or what servers of its kind need."""
