@@ -129,7 +129,9 @@ def prometheus(tmp_path_factory):
         base = f"http://127.0.0.1:{server}"
         until(lambda: get(f"http://127.0.0.1:{exporter}/-/ready"), 60, "the exporter is ready")
         until(lambda: get(f"{base}/-/ready"), 60, "Prometheus is ready")
-        stack.enter_context(_loading(engine))
+        # An increase is only seen by a server that has scraped the counter before.
+        until(lambda: ask(base, "joulemark_computed_tokens_total"), 60, "the first scrape")
+        _load(engine)
         ratio = "model:joulemark_model_energy_joules_per_generated_tokens:ratio_rate5m"
         until(lambda: ask(base, ratio), 60, "the rules have their first numbers")
         # A baseline needs ten idle seconds, and the engine is kept busy only at first.
@@ -137,16 +139,14 @@ def prometheus(tmp_path_factory):
         yield base
 
 
-@contextlib.contextmanager
-def _loading(port: int):
+def _load(port: int) -> None:
     body = json.dumps({"prompt": "a b c", "max_tokens": 64}).encode()
     for _ in range(6):
         url = f"http://127.0.0.1:{port}/v1/completions"
         fields = {"Content-Type": "application/json"}
-        request = urllib.request.Request(url, body, fields)
+        request = urllib.request.Request(url, body, fields)  # noqa: S310 - loopback
         with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - loopback
             answer.read()
-    yield
 
 
 def ask(base: str, text: str) -> list:
