@@ -57,7 +57,6 @@ def show(
     found = history.series(where, metric=metric, name=name)
     if html_file is not None:
         from exporters.html import history_page  # noqa: PLC0415
-
         from harness.files import write_atomically  # noqa: PLC0415
 
         write_atomically(html_file, history_page([_plain(one) for one in found]).encode())
