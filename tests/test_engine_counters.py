@@ -71,6 +71,14 @@ def test_an_empty_exposition_is_refused_not_read_as_zero(engine):
         read(engine, "")
 
 
+def test_a_recording_of_a_real_vllm_is_read_as_its_answers_usage_says():
+    """300 + 300 + 60 input tokens, 256 of them cached; 20 + 20 + 12 output tokens."""
+    counts = read("vllm", text("vllm_recorded"))
+    assert counts == TokenCounts(computed=660 - 256, cached=256, generated=52)
+    older = without("vllm_recorded", "vllm:prompt_tokens_by_source")
+    assert read("vllm", older) == counts
+
+
 def test_llama_cpp_prompt_tokens_leave_the_cached_ones_out_and_vllm_s_do_not():
     llama, vllm = read("llama_cpp", text("llama_cpp")), read("vllm", text("vllm"))
     assert llama.computed == 53
