@@ -255,6 +255,7 @@ def test_a_command_against_a_configuration_is_refused(joulemark):
 
 
 @pytest.mark.engine
+@pytest.mark.timeout(900)
 def test_a_real_engine_with_too_few_slots_is_found(joulemark, model):
     """llama.cpp serves four users by one slot instead of four, so three of them wait."""
     assert model.is_file()
@@ -267,7 +268,7 @@ def test_a_real_engine_with_too_few_slots_is_found(joulemark, model):
         "--base", "engine.slots=4", "--cand", "engine.slots=1",
         "--fail-on", "ttft_s.p50:20%", "--rest", "0", "--max-pairs", "12",
         "--allow", "invalid", "--json",
-        timeout_s=280,
+        timeout_s=800,
     )  # fmt: skip
     found = json.loads(done.stdout)
     assert found["word"] == "worse", done.stderr
