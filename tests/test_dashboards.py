@@ -113,10 +113,12 @@ def prometheus(tmp_path_factory):
         f"  - targets: ['127.0.0.1:{exporter}']\n    labels: {{cluster: c}}\n"
     )
     program = [sys.executable, "-m", "harness"]
+    listen = f"--web.listen-address=127.0.0.1:{server}"
     commands = [
         [*program, "mock", "--port", str(engine), "--model", "m"],
         [*program, "emulate", "--gpus", "1", "--", *program, "export", "--config", "e.toml"],
-        ["prometheus", "--config.file=p.yml", f"--web.listen-address=127.0.0.1:{server}"],
+        # Debian's default path is one for the whole machine: runs would see each other's data.
+        ["prometheus", "--config.file=p.yml", "--storage.tsdb.path=data", listen],
     ]
     with contextlib.ExitStack() as stack:
         for command in commands:
@@ -144,7 +146,7 @@ def _load(port: int) -> None:
     for _ in range(6):
         url = f"http://127.0.0.1:{port}/v1/completions"
         fields = {"Content-Type": "application/json"}
-        request = urllib.request.Request(url, body, fields)  # noqa: S310 - loopback
+        request = urllib.request.Request(url, body, fields)
         with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - loopback
             answer.read()
 
