@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 VENV := .venv
 BIN := $(VENV)/bin
 # Debian packages that tests use: the real Prometheus tools.
-APT := prometheus
+APT := prometheus chromium fonts-dejavu-core
 
 .PHONY: help
 help: ## List these targets
@@ -27,7 +27,7 @@ $(BIN)/joulemark: pyproject.toml
 
 $(VENV)/.dev: $(BIN)/joulemark
 	@echo "make: installing the developers' tools into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,report,production]'
 	@touch $@
 
 .PHONY: install
@@ -42,8 +42,8 @@ demo: model ## Run a real model here and say what its tokens cost
 	@$(BIN)/joulemark run quickstart
 
 .PHONY: apt
-apt: # Debian packages for tests; tests that need them are skipped with a reason elsewhere
-	@if command -v apt-get >/dev/null && ! command -v promtool >/dev/null; then \
+apt: $(BIN)/joulemark # Debian packages for tests; tests that need them are skipped with a reason elsewhere
+	@if command -v apt-get >/dev/null && ! { command -v promtool && command -v chromium; } >/dev/null; then \
 		if [ "$$(id -u)" = 0 ]; then \
 			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
 				--no-install-recommends $(APT) >/dev/null; \
@@ -78,6 +78,37 @@ bench-meter: $(VENV)/.dev ## Compare energy meters on one emulated truth (about 
 .PHONY: bench-load
 bench-load: $(VENV)/.dev ## Compare load generators against one mock engine
 	@$(BIN)/python benchmarks/load.py --venvs .build/bench-load --make-venvs python3.12
+
+.PHONY: bench-verdict
+bench-verdict: $(VENV)/.dev ## Calibrate the verdicts of compare and regress by simulation
+	@$(BIN)/python benchmarks/verdict.py --trials 1000
+
+.PHONY: test-vllm
+test-vllm: $(VENV)/.dev model ## Run the tests on a real vLLM on the CPU (several GB)
+	@tests/heavy/vllm.sh
+	@JOULEMARK_HEAVY=1 $(BIN)/python -m pytest -q tests/heavy/test_vllm.py
+
+.PHONY: test-transformers
+test-transformers: $(VENV)/.dev model ## Run the tests on a real transformers serve (1 GB)
+	@tests/heavy/transformers.sh
+	@JOULEMARK_HEAVY=1 $(BIN)/python -m pytest -q tests/heavy/test_transformers.py
+
+.PHONY: test-dynamo
+test-dynamo: $(VENV)/.dev model ## Run the tests on Dynamo's frontend with its mocker
+	@tests/heavy/dynamo.sh
+	@JOULEMARK_HEAVY=1 $(BIN)/python -m pytest -q tests/heavy/test_dynamo.py
+
+.PHONY: test-regress
+test-regress: $(VENV)/.dev model ## Find a real regression of a real engine (minutes)
+	@JOULEMARK_HEAVY=1 $(BIN)/python -m pytest -q tests/test_regress.py
+
+.PHONY: demo-production
+demo-production: model apt ## Engine, exporter and a real Prometheus: joules per token by its rules
+	@$(BIN)/python benchmarks/demo_production.py
+
+.PHONY: dashboards
+dashboards: $(VENV)/.dev ## Make the Grafana boards anew
+	@$(BIN)/python dashboards/build.py
 
 .PHONY: format
 format: $(VENV)/.dev ## Put the code into the house's format

@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from harness import metrics  # noqa: E402 - the checkout, installed or not
+from harness.production import metric_set  # noqa: E402 - likewise
 
 BEGIN = "<!-- made by docs/build.py from each file's first sentence -->"
 PACKAGES = ("harness", "workloads", "exporters")
@@ -40,7 +41,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if stale")
     check = parser.parse_args().check
-    made = {"docs/metrics.md": metrics.page(), "ARCHITECTURE.md": architecture()}
+    made = {
+        "docs/metrics.md": metrics.page(),
+        "docs/production-metrics.md": metric_set.page(),
+        "ARCHITECTURE.md": architecture(),
+    }
     stale = (
         [name for name, text in made.items() if (ROOT / name).read_text(encoding="utf-8") != text]
         if check

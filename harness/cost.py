@@ -165,7 +165,9 @@ def capital_recovery_ratio(interest_ratio: float, years: float) -> float:
     require("interest_ratio", interest_ratio, high=1.0)
     # r / (1 - (1 + r)^-n), in a form that does not cancel at small interest.
     shrunk = -math.expm1(-years * math.log1p(interest_ratio))
-    return 1.0 / years if shrunk == 0 else interest_ratio / shrunk
+    # Below, both are subnormal and their quotient is noise; the limit is 1 / n.
+    negligible = 1e-300
+    return 1.0 / years if shrunk < negligible else interest_ratio / shrunk
 
 
 def facility_usd_per_hour(

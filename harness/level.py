@@ -94,7 +94,9 @@ def shift(rates: Floats) -> Shift | None:
         return None
     spread = float(np.ptp(sums))
     p_value = _kuiper(spread / (scatter * np.sqrt(count))) if scatter > 0 else 0.0
-    change = float(inside.mean() / outside.mean() - 1) if outside.mean() > 0 else float("inf")
+    # Floats of Python: dividing by next to nothing gives infinity, without a warning.
+    within, without = float(inside.mean()), float(outside.mean())
+    change = within / without - 1 if without > 0 else float("inf")
     if p_value >= _SHARP_P or abs(change) < _MATERIAL_RATIO:
         return None
     return Shift(first=low, last=high, change_ratio=change, p_value=p_value)

@@ -51,3 +51,13 @@ def joulemark(tmp_path: Path) -> Run:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="make the golden run folder anew")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that need minutes, gigabytes or a quiet machine run only when asked for."""
+    if os.environ.get("JOULEMARK_HEAVY") == "1":
+        return
+    why = "set JOULEMARK_HEAVY=1; `make test-vllm`, `test-regress`, … do"
+    for item in items:
+        if "heavy" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason=why))

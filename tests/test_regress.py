@@ -255,6 +255,7 @@ def test_a_command_against_a_configuration_is_refused(joulemark):
 
 
 @pytest.mark.engine
+@pytest.mark.heavy
 @pytest.mark.timeout(900)
 def test_a_real_engine_with_too_few_slots_is_found(joulemark, model):
     """llama.cpp serves four users by one slot instead of four, so three of them wait."""
