@@ -20,8 +20,8 @@ LAYERS = {
     "stats stats_bootstrap stats_change stats_limit stats_sequential stats_verdict "
     "decompose level window_variants pareto",
     "L3": "metrics energy performance provenance selection store doctor surroundings thresholds "
-    "load_findings kept_engine trial certificate cooldown catalogue catalogue_files cost_case cost_host "
-    "cost_hours cost_point cost_rate claims claims_formulas limit reproduce",
+    "load_findings kept_engine trial certificate cooldown catalogue catalogue_files cost_case "
+    "cost_host cost_hours cost_point cost_rate claims claims_formulas limit reproduce",
     "L4": "analysis report run_limit pipeline measure meter pytest_joules "
     "cost_document cost_picture explain explain_changes explain_compare explain_steps "
     "explain_text explain_walk compare compare_likeness compare_sets compare_text "
