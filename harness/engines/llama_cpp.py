@@ -33,8 +33,8 @@ class LlamaCpp:
         context_tokens: context length of one slot.
         slots: requests served at the same time.
         threads: compute threads. None: one less than the machine has, at least
-            one, because two spinning threads on two cores were slower and
-            unstable beside the client (measured: 115-123 against 164 tok/s).
+            one, because threads that spin on every core leave none to the client
+            that times them.
         gpu_layers: layers put on a GPU; 0 keeps everything on the CPU. The
             wheel from PyPI is a CPU build, where more has no effect.
     """
