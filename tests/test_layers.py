@@ -14,15 +14,16 @@ LAYERS = {
     "L1": "contracts plugins schema settings config token_counters request_fields workload_summary",
     "acquire": "guard launch live_facts sse chunk answer openai_api client dial proxy arrivals "
     "load load_audit load_bodies load_phase load_plan client_processes "
-    "sampler sampler_process schedule mock emulator descriptors inbox",
+    "sampler sampler_process schedule mock emulator descriptors inbox settled_counts",
     "arithmetic": "tokens window integrate counter counter_energy edges lag lattice trapezoid "
     "latency cost cost_range cost_split roofline roofline_fit roofline_model roofline_search "
     "stats stats_bootstrap stats_change stats_limit stats_sequential stats_verdict "
     "decompose level window_variants pareto",
-    "L3": "metrics energy performance provenance selection store doctor surroundings thresholds "
+    "L3": "run_log metrics energy performance provenance selection store doctor "
+    "surroundings thresholds "
     "load_findings kept_engine trial certificate cooldown catalogue catalogue_files cost_case "
     "cost_host cost_hours cost_point cost_rate claims claims_formulas limit reproduce",
-    "L4": "analysis report run_limit pipeline measure meter pytest_joules "
+    "L4": "acquisition analysis report run_limit pipeline measure meter pytest_joules "
     "cost_document cost_picture explain explain_changes explain_compare explain_steps "
     "explain_text explain_walk compare compare_likeness compare_sets compare_text "
     "baseline history junit regress regress_runs regress_text production pytest_plugin "

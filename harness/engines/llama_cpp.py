@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-from harness.contracts import Endpoint, EndpointType, Engine, LaunchSpec, TokenCounts
+from harness.contracts import Endpoint, EndpointType, Engine, LaunchSpec
 from harness.errors import EngineError
-from harness.exposition import Exposition
 from harness.models import resolve_gguf, sha256_of
+
+from ._dialects import LlamaCppCounters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,22 +108,6 @@ class LlamaCpp:
                 key: value for key, value in asdict(self).items() if key not in {"model", "port"}
             },
         }
-
-
-class LlamaCppCounters:
-    """`llamacpp:` counters; source: llama.cpp tools/server/README.md, seen in xllamacpp 2026.10."""
-
-    path = "/metrics"
-    updated: Literal["request_end"] = "request_end"
-
-    def read(self, exposition: str) -> TokenCounts:
-        """`prompt_tokens_total` leaves out what the prefix cache served."""
-        metrics = Exposition(exposition)
-        return TokenCounts(
-            computed=metrics.total("llamacpp:prompt_tokens_total"),
-            cached=metrics.total_or_none("llamacpp:prompt_tokens_cached_total"),
-            generated=metrics.total("llamacpp:tokens_predicted_total"),
-        )
 
 
 def _serve(engine: LlamaCpp) -> None:
