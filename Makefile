@@ -17,10 +17,13 @@ APT := prometheus chromium fonts-dejavu-core
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# Two environments would double the download; the users' one is the developers' less extras.
 $(BIN)/joulemark: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "joulemark needs Python 3.11, 3.12 or 3.13, and none is on PATH" >&2; exit 2; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
+		&& apt-get install -y -qq --no-install-recommends python3-venv >/dev/null \
+		&& $(PYTHON) -m venv --clear $(VENV); } || { \
+		echo "make: $(PYTHON) cannot make environments; install python3-venv" >&2; exit 2; }
 	@echo "make: installing joulemark into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
