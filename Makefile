@@ -15,7 +15,7 @@ APT := prometheus chromium fonts-dejavu-core
 
 .PHONY: help
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/joulemark: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "joulemark needs Python 3.11, 3.12 or 3.13, and none is on PATH" >&2; exit 2; }
