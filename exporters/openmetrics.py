@@ -95,12 +95,7 @@ def _kind(record: RunRecord, stem: str) -> str | None:
     boundary = boundary_of(stem)
     if boundary is None:
         return None
-    kinds = {
-        energy["power_kind"]
-        for window in record.windows
-        for energy in window["energies"]
-        if energy["boundary"] == boundary
-    }
+    kinds = record.power_kinds_of(boundary)
     return kinds.pop() if len(kinds) == 1 else (record.power_kind or "unknown")
 
 

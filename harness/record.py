@@ -97,6 +97,15 @@ class RunRecord:
     findings: list[Finding] = field(default_factory=list)
     schema_version: int = SCHEMA_VERSION
 
+    def power_kinds_of(self, boundary: str) -> set[str]:
+        """The kinds of power behind one boundary's joules, over all windows; empty without any."""
+        return {
+            energy["power_kind"]
+            for window in self.windows
+            for energy in window["energies"]
+            if energy["boundary"] == boundary
+        }
+
     def to_json(self) -> bytes:
         """The bytes of `run.json`: UTF-8, two-space indent, one trailing newline."""
         ordered = {"schema_version": self.schema_version} | dataclasses.asdict(self)

@@ -85,13 +85,7 @@ def row(record: RunRecord, key: str) -> Row:
 
 def kind_of(record: RunRecord, boundary: str) -> str:
     """How far the joules of one boundary can be trusted; anything but measured in capitals."""
-    kinds = {
-        energy["power_kind"]
-        for window in record.windows
-        for energy in window["energies"]
-        if energy["boundary"] == boundary
-    }
-    kind = "/".join(sorted(kinds)) or str(record.power_kind)
+    kind = "/".join(sorted(record.power_kinds_of(boundary))) or str(record.power_kind)
     return kind if kind == "measured" else kind.upper()
 
 
