@@ -19,11 +19,11 @@ from scipy import stats as scipy_stats
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from harness.stats import effect  # noqa: E402 - the checkout, installed or not
-from harness.stats_bootstrap import bootstrap_logs  # noqa: E402
-from harness.stats_change import changes  # noqa: E402
-from harness.stats_sequential import sequential  # noqa: E402
-from harness.stats_verdict import judge  # noqa: E402
+from harness.stats.bootstrap import bootstrap_logs  # noqa: E402
+from harness.stats.change import changes  # noqa: E402
+from harness.stats.effects import effect  # noqa: E402 - the checkout, installed or not
+from harness.stats.sequential import sequential  # noqa: E402
+from harness.stats.verdict import judge  # noqa: E402
 
 Floats = npt.NDArray[np.float64]
 SD: Final = 0.01

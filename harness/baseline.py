@@ -12,7 +12,7 @@ from typing import Any, Final
 import fsspec  # type: ignore[import-untyped]
 import orjson
 
-from .compare_sets import StoredRun
+from .compare.sets import StoredRun
 from .errors import StoreError
 from .record import RunRecord
 

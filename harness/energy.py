@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing
 from typing import TYPE_CHECKING, Any, Final
 
-from .cost import energy_usd_per_mtok
+from .cost.formulas import energy_usd_per_mtok
 from .errors import CoverageError
 from .integrate import WindowEnergy, window_energies
 from .metrics import card_of

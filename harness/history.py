@@ -14,13 +14,13 @@ import orjson
 import pandas as pd
 
 from .baseline import opened, read_file, write_file
-from .compare import default_threshold
-from .compare_likeness import Suspect, like_values, suspects
-from .compare_sets import StoredRun, began_ns, run_set
+from .compare.comparison import default_threshold
+from .compare.likeness import Suspect, like_values, suspects
+from .compare.sets import StoredRun, began_ns, run_set
 from .errors import StoreError
 from .record import RunRecord
-from .stats import ALPHA
-from .stats_change import Change, changes
+from .stats.change import Change, changes
+from .stats.effects import ALPHA
 
 FOLDER: Final = "history"
 COLUMNS: Final = (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 from xml.etree import ElementTree as ET  # written here, never parsed
 
-from .compare import Comparison
-from .compare_text import advice, change, headline, interval
+from .compare.comparison import Comparison
+from .compare.text import advice, change, headline, interval
 
 _TAGS: Final = {"worse": "failure", "cannot tell": "skipped"}
 

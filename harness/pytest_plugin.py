@@ -17,8 +17,8 @@ import pytest
 from .errors import PowerUnavailableError
 from .measure import sensors
 from .meter import metered
-from .stats import ALPHA
-from .stats_limit import against_limit, mean_interval
+from .stats.effects import ALPHA
+from .stats.limit import against_limit, mean_interval
 
 if TYPE_CHECKING:
     from .meter import Meter

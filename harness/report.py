@@ -6,8 +6,8 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from . import run_limit
 from .metrics import BOUNDARIES, boundary_of, card_of
+from .roofline import run_limit
 
 if TYPE_CHECKING:
     from .record import MetricValue, RunRecord

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from harness.catalogue import device
-from harness.catalogue_files import FILES, data_text, load
+from harness.cost.catalogue import device
+from harness.cost.catalogue_files import FILES, data_text, load
 from harness.errors import ConfigError
 
 CATALOGUE = load()

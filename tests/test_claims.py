@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 from cost_runs import folder, record
 
-from harness import claims
-from harness.catalogue_files import load
-from harness.claims_formulas import FORMULAS, owning_shares
+from harness.claims import recompute as claims
+from harness.claims.formulas import FORMULAS, owning_shares
 from harness.cli import EXIT_BAD_INPUT, main
-from harness.cost_point import of_run
+from harness.cost.catalogue_files import load
+from harness.cost.point import of_run
 from harness.errors import ConfigError
 
 CATALOGUE = load()

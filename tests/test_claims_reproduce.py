@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from harness import reproduce
-from harness.catalogue_files import load
+from harness.claims import reproduce
 from harness.cli import main
+from harness.cost.catalogue_files import load
 
 ROWS = reproduce.rows(load())
 

@@ -11,13 +11,13 @@ from xml.etree import ElementTree as ET
 import pytest
 from verdict_runs import ENERGY, GOLDEN, SPEED, folders, golden, record, side
 
-from harness.compare import compare, default_threshold, defaults
-from harness.compare_sets import StoredRun, find_runs, run_set
-from harness.compare_text import advice, document, markdown
+from harness.compare.comparison import compare, default_threshold, defaults
+from harness.compare.sets import StoredRun, find_runs, run_set
+from harness.compare.text import advice, document, markdown
+from harness.compare.thresholds import read_thresholds
 from harness.errors import ConfigError, StoreError
 from harness.junit import junit
 from harness.record import Finding
-from harness.thresholds import read_thresholds
 
 ROUND = [0.99, 1.0, 1.01, 1.005, 0.995]
 

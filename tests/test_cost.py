@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import cost
+from harness.cost import formulas as cost
 from harness.errors import ConfigError
 
 positive = st.floats(1e-3, 1e6)

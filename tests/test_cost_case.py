@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 from cost_runs import folder, record
 
-from harness.catalogue import Figure
-from harness.catalogue_files import load, measured_points
-from harness.cost_case import YOURS, Choice, build, given, owner_view
-from harness.cost_document import document
-from harness.cost_hours import hourly_figures, hours_of
-from harness.cost_point import Point, of_numbers, of_published, of_run, read_record
-from harness.cost_split import PARTS, split
+from harness.cost.case import YOURS, Choice, build, given, owner_view
+from harness.cost.catalogue import Figure
+from harness.cost.catalogue_files import load, measured_points
+from harness.cost.document import document
+from harness.cost.hours import hourly_figures, hours_of
+from harness.cost.point import Point, of_numbers, of_published, of_run, read_record
+from harness.cost.split import PARTS, split
 from harness.errors import ConfigError, StoreError
 
 CATALOGUE = load()

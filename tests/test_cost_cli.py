@@ -9,9 +9,9 @@ import sys
 import pytest
 from cost_runs import folder, record
 
-from harness.catalogue_files import load
 from harness.cli import EXIT_BAD_INPUT, main
-from harness.cost_document import defaults_markdown
+from harness.cost.catalogue_files import load
+from harness.cost.document import defaults_markdown
 
 
 def joulemark(capsys, *arguments: str) -> tuple[int, str, str]:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.catalogue_files import load, measured_points
-from harness.claims import evidence
-from harness.claims_formulas import owning_shares
+from harness.claims.formulas import owning_shares
+from harness.claims.recompute import evidence
+from harness.claims.reproduce import calibration
 from harness.cli import main
-from harness.cost_document import defaults_markdown
-from harness.reproduce import calibration
+from harness.cost.catalogue_files import load, measured_points
+from harness.cost.document import defaults_markdown
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "cost.md").read_text(encoding="utf-8")
 OUTPUTS = re.findall(r"^```console\n\$ joulemark (.*?)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.cost_range import Range, intervals, tornado
-from harness.cost_split import CostInputs, split
+from harness.cost.range import Range, intervals, tornado
+from harness.cost.split import CostInputs, split
 from harness.errors import ConfigError
 
 BASE = CostInputs(

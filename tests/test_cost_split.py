@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.cost_split import PARTS, CostInputs, split
+from harness.cost.split import PARTS, CostInputs, split
 from harness.errors import ConfigError
 
 H100 = CostInputs(

@@ -8,16 +8,16 @@ from html.parser import HTMLParser
 import pytest
 from cost_runs import folder, record
 
-from harness import claims
-from harness.catalogue_files import load, measured_points
+from harness.claims import recompute as claims
 from harness.cli import EXIT_BAD_INPUT, main
-from harness.cost_case import Choice, build
-from harness.cost_point import of_published, of_run
-from harness.cost_split import split
-from harness.explain import walk
-from harness.explain_changes import with_fans
-from harness.explain_text import markdown, page
-from harness.explain_walk import Step, Walk
+from harness.cost.case import Choice, build
+from harness.cost.catalogue_files import load, measured_points
+from harness.cost.point import of_published, of_run
+from harness.cost.split import split
+from harness.explain.changes import with_fans
+from harness.explain.parts import Step, Walk
+from harness.explain.text import markdown, page
+from harness.explain.walk import walk
 
 CATALOGUE = load()
 DATA = claims.evidence(CATALOGUE)

@@ -13,25 +13,27 @@ LAYERS = {
     "L0": "errors clock timeline record journal files exposition models",
     "L1": "contracts plugins schema settings config token_counters request_fields workload_summary",
     "acquire": "guard launch live_facts sse chunk answer openai_api client dial proxy arrivals "
-    "load load_audit load_bodies load_phase load_plan client_processes "
-    "sampler sampler_process schedule mock emulator descriptors inbox settled_counts",
+    "load load_audit load_bodies load_phase load_plan client_processes sampler sampler_process "
+    "schedule mock emulator descriptors inbox settled_counts",
     "arithmetic": "tokens window integrate counter counter_energy edges lag lattice trapezoid "
-    "latency cost cost_range cost_split roofline roofline_fit roofline_model roofline_search "
-    "stats stats_bootstrap stats_change stats_limit stats_sequential stats_verdict "
-    "decompose level window_variants pareto",
-    "L3": "run_log metrics energy performance provenance selection store doctor "
-    "surroundings thresholds "
-    "load_findings kept_engine trial certificate cooldown catalogue catalogue_files cost_case "
-    "cost_host cost_hours cost_point cost_rate claims claims_formulas limit reproduce",
-    "L4": "acquisition analysis report run_limit pipeline measure meter pytest_joules "
-    "cost_document cost_picture explain explain_changes explain_compare explain_steps "
-    "explain_text explain_walk compare compare_likeness compare_sets compare_text "
-    "baseline history junit regress regress_runs regress_text production pytest_plugin "
-    "sweep sweep_plan sweep_table",
+    "latency decompose level window_variants cost.formulas cost.range cost.split roofline.bound "
+    "roofline.fit roofline.model roofline.search stats.bootstrap stats.change "
+    "stats.effects stats.limit stats.sequential stats.verdict sweep.pareto",
+    "L3": "run_log metrics energy performance provenance selection store doctor surroundings "
+    "load_findings kept_engine trial certificate cooldown claims.formulas "
+    "claims.recompute claims.reproduce compare.thresholds cost.case cost.catalogue "
+    "cost.catalogue_files cost.host cost.hours cost.point cost.rate roofline.distance",
+    "L4": "acquisition analysis report pipeline measure meter pytest_joules baseline history "
+    "junit production pytest_plugin compare.comparison compare.likeness compare.sets "
+    "compare.text cost.document cost.picture explain.changes explain.comparisons "
+    "explain.parts explain.steps explain.text explain.walk regress.loop regress.runs "
+    "regress.text roofline.run_limit sweep.plan sweep.running sweep.table",
     "L5": "cli __main__",
 }
 RANK = {"L0": 0, "L1": 1, "acquire": 2, "arithmetic": 2, "L3": 3, "L4": 4, "L5": 5}
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}
+# Folders of modules that are layered one by one, as the files beside them are.
+FAMILIES = sorted({name.partition(".")[0] for name in LAYER_OF if "." in name})
 PLUGIN_FOLDERS = ("harness/engines", "harness/power", "workloads", "exporters")
 # An exporter writes metrics out, so it needs their catalogue.
 PLUGIN_MAY = {"contracts", *LAYERS["L0"].split()}
@@ -39,34 +41,43 @@ EXPORTER_MAY = PLUGIN_MAY | {"metrics"}
 
 
 def own_imports(path: Path) -> set[str]:
-    """First names below `harness` that a file imports anywhere, functions included."""
+    """What a file imports of `harness`, functions included: `module`, or `family.module`."""
     found = set()
+    here = list(path.relative_to(ROOT).with_suffix("").parts[:-1])
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
-            module = node.module or ""
-            inside = node.level == 1 and path.parent.name == "harness"
-            if module == "harness" or (inside and not module):
-                found |= {alias.name for alias in node.names}
-            elif module.startswith("harness."):
-                found.add(module.split(".")[1])
-            elif inside:
-                found.add(module.split(".")[0])
+            above = here[: len(here) - node.level + 1] if node.level else []
+            module = [*above, *(node.module or "").split(".")]
+            module = [part for part in module if part]
+            found |= {_room([*module, alias.name]) for alias in node.names}
         elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names if alias.name.startswith("harness.")]
-            found |= {name.split(".")[1] for name in names}
-    return found - {"__version__"}
+            found |= {_room(alias.name.split(".")) for alias in node.names}
+    return found - {"", "__version__"}
+
+
+def _room(parts: list[str]) -> str:
+    """`harness.cost.split.Split` is the room `cost.split`; what is not of `harness` is none."""
+    if parts[0] != "harness" or len(parts) == 1:
+        return ""
+    return ".".join(parts[1:3]) if parts[1] in FAMILIES else parts[1]
 
 
 @pytest.mark.parametrize(
-    "path", sorted((ROOT / "harness").glob("[!_]*.py")), ids=lambda path: path.stem
+    "path",
+    sorted(
+        path for folder in ("", *FAMILIES) for path in (ROOT / "harness" / folder).glob("[!_]*.py")
+    ),
+    ids=lambda path: f"{path.parent.name}.{path.stem}",
 )
 def test_a_file_imports_only_from_below_or_beside(path: Path):
-    assert path.stem in LAYER_OF, f"say in this test which layer {path.name} belongs to"
-    mine = LAYER_OF[path.stem]
-    for name in own_imports(path) - {"engines", "power"}:
-        theirs = LAYER_OF[name]
-        assert RANK[theirs] <= RANK[mine], f"{path.name} ({mine}) imports {name} ({theirs})"
-        assert {mine, theirs} != {"acquire", "arithmetic"}, f"{path.name} imports {name}"
+    family = path.parent.name
+    name = f"{family}.{path.stem}" if family in FAMILIES else path.stem
+    assert name in LAYER_OF, f"say in this test which layer {name} belongs to"
+    mine = LAYER_OF[name]
+    for imported in own_imports(path) - {"engines", "power"}:
+        theirs = LAYER_OF[imported]
+        assert RANK[theirs] <= RANK[mine], f"{name} ({mine}) imports {imported} ({theirs})"
+        assert {mine, theirs} != {"acquire", "arithmetic"}, f"{name} imports {imported}"
 
 
 @pytest.mark.parametrize(
@@ -76,7 +87,15 @@ def test_a_file_imports_only_from_below_or_beside(path: Path):
 )
 def test_a_plugin_imports_contracts_and_vocabulary_only(path: Path):
     allowed = EXPORTER_MAY if path.parent.name == "exporters" else PLUGIN_MAY
-    assert own_imports(path) <= allowed
+    # Files whose name begins with `_` are the plugins' own tools, not plugins.
+    assert own_imports(path) - {path.parent.name} <= allowed
+    siblings = {
+        name
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.level == 1
+        for name in ([node.module] if node.module else [alias.name for alias in node.names])
+    }
+    assert all(name.startswith("_") for name in siblings), siblings
 
 
 def test_only_the_command_line_prints_or_exits():

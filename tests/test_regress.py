@@ -10,12 +10,12 @@ import random
 import pytest
 from verdict_runs import ENERGY, SPEED, record
 
-from harness.compare_sets import StoredRun
+from harness.compare.sets import StoredRun
 from harness.cooldown import Cooldown
 from harness.errors import ConfigError, PowerUnavailableError
 from harness.record import Finding
-from harness.regress import orders, regress
-from harness.regress_text import document, lines, markdown
+from harness.regress.loop import orders, regress
+from harness.regress.text import document, lines, markdown
 
 KEYS = {ENERGY: 0.02, SPEED: 0.02}
 

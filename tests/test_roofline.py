@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.catalogue import device
-from harness.catalogue_files import load, measured_points, model_shape
+from harness.cost.catalogue import device
+from harness.cost.catalogue_files import load, measured_points, model_shape
 from harness.errors import ConfigError
-from harness.roofline import Serving, bound, seconds, step
-from harness.roofline_fit import MeasuredPoint, fit, serving_of
-from harness.roofline_model import from_config
-from harness.roofline_search import best, distance, fewest_devices, fits, frontier, natural
+from harness.roofline.bound import Serving, bound, seconds, step
+from harness.roofline.fit import MeasuredPoint, fit, serving_of
+from harness.roofline.model import from_config
+from harness.roofline.search import best, distance, fewest_devices, fits, frontier, natural
 
 CATALOGUE = load()
 MODEL = model_shape()

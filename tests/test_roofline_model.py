@@ -7,9 +7,9 @@ from typing import Any
 import orjson
 import pytest
 
-from harness.catalogue_files import model_shape
+from harness.cost.catalogue_files import model_shape
 from harness.errors import ConfigError
-from harness.roofline_model import from_config
+from harness.roofline.model import from_config
 
 LLAMA_8B: dict[str, Any] = {
     "num_hidden_layers": 32,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import cost_runs
 import pytest
 
-from harness import run_limit
+from harness.roofline import run_limit
 
 
 def test_a_measured_run_of_the_known_model_is_compared_with_its_limit():

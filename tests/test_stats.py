@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from harness.stats import effect, holm, permutation_p
-from harness.stats_bootstrap import bootstrap_logs, request_spread
+from harness.stats.bootstrap import bootstrap_logs, request_spread
+from harness.stats.effects import effect, holm, permutation_p
 
 values = st.lists(st.floats(0.5, 2.0), min_size=3, max_size=8)
 

@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 
 from harness.pytest_plugin import assert_energy
-from harness.stats_limit import mean_interval
+from harness.stats.limit import mean_interval
 
 ROOT = Path(__file__).resolve().parent.parent
 

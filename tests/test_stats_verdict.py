@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from harness.stats import Effect, effect
-from harness.stats_change import changes
-from harness.stats_sequential import e_value, reach_t, sequential
-from harness.stats_verdict import judge, more_runs, overall
+from harness.stats.change import changes
+from harness.stats.effects import Effect, effect
+from harness.stats.sequential import e_value, reach_t, sequential
+from harness.stats.verdict import judge, more_runs, overall
 
 ROUND = [0.99, 1.0, 1.01, 1.005, 0.995]
 

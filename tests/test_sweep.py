@@ -16,9 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import sweep, sweep_plan, sweep_table
 from harness.errors import ConfigError
-from harness.pareto import front
+from harness.sweep import plan as sweep_plan
+from harness.sweep import running as sweep
+from harness.sweep import table as sweep_table
+from harness.sweep.pareto import front
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = {

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from harness.compare_sets import RunSet, StoredRun, run_set
+from harness.compare.sets import RunSet, StoredRun, run_set
 from harness.record import RunRecord
 
 GOLDEN = Path(__file__).parent / "golden" / "run"

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness import compare_text as text
-from harness.compare import Comparison
+from harness.compare import text
+from harness.compare.comparison import Comparison
 from harness.report import rounded
 
 _COLOURS: Final = {"worse": "bold red", "better": "green", "same": "green", "cannot tell": "yellow"}

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 if TYPE_CHECKING:
-    from harness.catalogue import Catalogue, Figure
-    from harness.cost_case import Case, Choice
-    from harness.cost_point import Point
+    from harness.cost.case import Case, Choice
+    from harness.cost.catalogue import Catalogue, Figure
+    from harness.cost.point import Point
 
 INPUT_OPTIONS: Final = {
     "pue": ("pue", 1.0),
@@ -108,15 +108,15 @@ def cases(options: dict[str, Any], catalogue: Catalogue) -> list[Case]:
     Raises:
         ConfigError: neither runs nor numbers, or anything out of range.
     """
-    from harness.cost_case import build  # noqa: PLC0415
+    from harness.cost.case import build  # noqa: PLC0415
 
     choice = _choice(options, catalogue)
     return [build(catalogue, point, choice) for point in _points(options, catalogue)]
 
 
 def _points(options: dict[str, Any], catalogue: Catalogue) -> list[Point]:
-    from harness.cost_case import YOURS  # noqa: PLC0415
-    from harness.cost_point import of_numbers, of_published, of_run  # noqa: PLC0415
+    from harness.cost.case import YOURS  # noqa: PLC0415
+    from harness.cost.point import of_numbers, of_published, of_run  # noqa: PLC0415
     from harness.errors import ConfigError  # noqa: PLC0415
 
     found = [
@@ -149,7 +149,7 @@ def _points(options: dict[str, Any], catalogue: Catalogue) -> list[Point]:
 
 def records(runs: tuple[str, ...], artifact_dir: Path) -> list[Any]:
     """The records of runs named by folder, by id below *artifact_dir*, or `latest`."""
-    from harness.cost_point import read_record  # noqa: PLC0415
+    from harness.cost.point import read_record  # noqa: PLC0415
 
     found = []
     for run in runs:
@@ -169,7 +169,7 @@ def published(key: str) -> tuple[Any, float]:
     Raises:
         ConfigError: there is none; the message lists those there are.
     """
-    from harness.catalogue_files import measured_points  # noqa: PLC0415
+    from harness.cost.catalogue_files import measured_points  # noqa: PLC0415
     from harness.errors import ConfigError  # noqa: PLC0415
 
     points, prompt = measured_points()
@@ -182,8 +182,8 @@ def published(key: str) -> tuple[Any, float]:
 
 
 def _choice(options: dict[str, Any], catalogue: Catalogue) -> Choice:
-    from harness.cost_case import Choice, given  # noqa: PLC0415
-    from harness.cost_hours import hourly_figures, hours_of  # noqa: PLC0415
+    from harness.cost.case import Choice, given  # noqa: PLC0415
+    from harness.cost.hours import hourly_figures, hours_of  # noqa: PLC0415
     from harness.errors import ConfigError  # noqa: PLC0415
 
     figures: dict[str, Figure] = {}
@@ -234,8 +234,8 @@ def _settings(pairs: tuple[str, ...]) -> list[tuple[str, float]]:
 def _bought_usd_per_hour(
     options: dict[str, Any], catalogue: Catalogue, figures: dict[str, Figure]
 ) -> float:
-    from harness import cost  # noqa: PLC0415
-    from harness.catalogue import known  # noqa: PLC0415
+    from harness.cost import formulas as cost  # noqa: PLC0415
+    from harness.cost.catalogue import known  # noqa: PLC0415
 
     site = catalogue.sites[known(options["site"], catalogue.sites, "site")].figures
     wacc = figures.get("wacc_ratio", site["wacc_ratio"]).value

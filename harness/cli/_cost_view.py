@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness.cost_picture import TITLES
+from harness.cost.picture import TITLES
 
 if TYPE_CHECKING:
-    from harness.catalogue import Catalogue
+    from harness.cost.catalogue import Catalogue
 
 JOULES: Final = {
     "device_j_per_token": "device, while serving",

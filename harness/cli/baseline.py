@@ -40,8 +40,8 @@ def set_(
 ) -> None:
     """Store RUNS as the baseline NAME, replacing an older one."""
     from harness import baseline  # noqa: PLC0415
-    from harness.compare_likeness import check_set  # noqa: PLC0415
-    from harness.compare_sets import find_runs, run_set  # noqa: PLC0415
+    from harness.compare.likeness import check_set  # noqa: PLC0415
+    from harness.compare.sets import find_runs, run_set  # noqa: PLC0415
 
     found = [run for text in runs for run in find_runs(text, artifact_dir=artifact_dir)]
     chosen = run_set(name, found)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from harness.claims import CaseResult, Judged
-    from harness.reproduce import Row
+    from harness.claims.recompute import CaseResult, Judged
+    from harness.claims.reproduce import Row
 
 EXIT_DISAGREES = 1
 """A reproduction missed its tolerance."""
@@ -46,14 +46,14 @@ def COMMAND(  # noqa: N802
     Verdicts: reproduced; holds only if; not supported by its data. Modelled and proxy
     cases are shown and never counted. --reproduce exits 1 if a result is missed.
     """
-    from harness import claims  # noqa: PLC0415
-    from harness.catalogue_files import load  # noqa: PLC0415
+    from harness.claims import recompute as claims  # noqa: PLC0415
     from harness.cli._cost_options import records  # noqa: PLC0415
-    from harness.cost_point import of_run  # noqa: PLC0415
+    from harness.cost.catalogue_files import load  # noqa: PLC0415
+    from harness.cost.point import of_run  # noqa: PLC0415
 
     catalogue = load(extra)
     if reproduce:
-        from harness.reproduce import rows  # noqa: PLC0415
+        from harness.claims.reproduce import rows  # noqa: PLC0415
 
         return _reproductions(rows(catalogue), as_json=as_json, every_row=every_row)
     own = [

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 if TYPE_CHECKING:
-    from harness.compare import Comparison
-    from harness.compare_sets import RunSet
+    from harness.compare.comparison import Comparison
+    from harness.compare.sets import RunSet
 
 EXIT_WORSE: Final = 1
 EXIT_CANNOT_TELL: Final = 2
@@ -65,8 +65,8 @@ def COMMAND(  # noqa: N802
     `baseline:NAME`. Exit 0: nothing is worse; 1: something is; 2: cannot tell, or
     cannot be compared.
     """
-    from harness.compare import compare  # noqa: PLC0415
-    from harness.thresholds import read_thresholds  # noqa: PLC0415
+    from harness.compare.comparison import compare  # noqa: PLC0415
+    from harness.compare.thresholds import read_thresholds  # noqa: PLC0415
 
     base, cand = _sets(runs, artifact_dir, where)
     found = compare(
@@ -87,7 +87,7 @@ def show(found: Comparison, *, everything: bool, as_json: bool) -> None:
     import orjson  # noqa: PLC0415
 
     from harness.cli._compare_view import print_comparison  # noqa: PLC0415
-    from harness.compare_text import document  # noqa: PLC0415
+    from harness.compare.text import document  # noqa: PLC0415
 
     if not as_json:
         print_comparison(found, everything=everything)
@@ -99,7 +99,7 @@ def show(found: Comparison, *, everything: bool, as_json: bool) -> None:
 
 def write(found: Comparison, *, junit_file: Path | None, markdown_file: Path | None) -> None:
     """Write what was asked for; Markdown is appended, as `$GITHUB_STEP_SUMMARY` wants it."""
-    from harness.compare_text import markdown  # noqa: PLC0415
+    from harness.compare.text import markdown  # noqa: PLC0415
     from harness.errors import StoreError  # noqa: PLC0415
     from harness.files import write_atomically  # noqa: PLC0415
     from harness.junit import junit  # noqa: PLC0415
@@ -126,7 +126,7 @@ def exit_code(found: Comparison, cannot_tell: int = EXIT_CANNOT_TELL) -> int:
 
 def _sets(runs: tuple[str, ...], artifact_dir: Path, where: str | None) -> tuple[RunSet, RunSet]:
     from harness.baseline import DEFAULT_STORE, runs_of  # noqa: PLC0415
-    from harness.compare_sets import find_runs, run_set  # noqa: PLC0415
+    from harness.compare.sets import find_runs, run_set  # noqa: PLC0415
     from harness.errors import ConfigError  # noqa: PLC0415
 
     if runs.count("vs") == 1:

@@ -46,12 +46,12 @@ def COMMAND(  # noqa: N802
     """
     import orjson  # noqa: PLC0415
 
-    from harness import cost  # noqa: PLC0415
-    from harness.catalogue_files import load  # noqa: PLC0415
     from harness.cli._cost_options import cases  # noqa: PLC0415
     from harness.cli._cost_view import print_case, print_catalogue  # noqa: PLC0415
-    from harness.cost_document import defaults_markdown, document  # noqa: PLC0415
-    from harness.cost_picture import waterfall  # noqa: PLC0415
+    from harness.cost import formulas as cost  # noqa: PLC0415
+    from harness.cost.catalogue_files import load  # noqa: PLC0415
+    from harness.cost.document import defaults_markdown, document  # noqa: PLC0415
+    from harness.cost.picture import waterfall  # noqa: PLC0415
 
     catalogue = load(options["extra"])
     if list_only:

@@ -48,12 +48,12 @@ def COMMAND(  # noqa: N802
     """
     import orjson  # noqa: PLC0415
 
-    from harness.catalogue_files import load, model_shape  # noqa: PLC0415
-    from harness.claims import evidence  # noqa: PLC0415
+    from harness.claims.recompute import evidence  # noqa: PLC0415
     from harness.cli._cost_options import cases  # noqa: PLC0415
+    from harness.cost.catalogue_files import load, model_shape  # noqa: PLC0415
     from harness.errors import ConfigError  # noqa: PLC0415
-    from harness.explain import walk  # noqa: PLC0415
-    from harness.explain_text import markdown, page  # noqa: PLC0415
+    from harness.explain.text import markdown, page  # noqa: PLC0415
+    from harness.explain.walk import walk  # noqa: PLC0415
 
     catalogue = load(options["extra"])
     if not options["runs"] and options["tok_per_s"] is None and not options["published"]:

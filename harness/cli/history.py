@@ -33,7 +33,7 @@ def COMMAND() -> None:  # noqa: N802
 def add(runs: tuple[str, ...], where: str, artifact_dir: Path) -> None:
     """Put RUNS into the history; those that are there already stay as they are."""
     from harness import history  # noqa: PLC0415
-    from harness.compare_sets import find_runs  # noqa: PLC0415
+    from harness.compare.sets import find_runs  # noqa: PLC0415
 
     found = [run for text in runs for run in find_runs(text, artifact_dir=artifact_dir)]
     new = history.add(found, where)
@@ -77,7 +77,7 @@ def _plain(one: Series) -> dict[str, Any]:
 
 
 def _print(one: Series) -> None:
-    from harness.compare_text import change, interval  # noqa: PLC0415
+    from harness.compare.text import change, interval  # noqa: PLC0415
     from harness.report import rounded  # noqa: PLC0415
 
     kind = one.power_kind if one.power_kind == "measured" else one.power_kind.upper()

@@ -13,8 +13,8 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from harness.compare_sets import StoredRun
-    from harness.regress import Regression, RegressRow, Side
+    from harness.compare.sets import StoredRun
+    from harness.regress.loop import Regression, RegressRow, Side
 
 EXIT_WORSE: Final = 1
 EXIT_CANNOT_TELL: Final = 2
@@ -71,11 +71,11 @@ def COMMAND(  # noqa: N802
     One CONFIG with --base and --cand overrides, two CONFIGs, or two commands.
     Exit 0: nothing is worse; 1: something is; 2: cannot tell, or cannot be run.
     """
-    from harness import regress  # noqa: PLC0415
     from harness.cli._signals import ending  # noqa: PLC0415
+    from harness.compare.thresholds import read_thresholds  # noqa: PLC0415
     from harness.cooldown import Cooldown, gpu_temperatures  # noqa: PLC0415
-    from harness.regress_text import document, lines, markdown  # noqa: PLC0415
-    from harness.thresholds import read_thresholds  # noqa: PLC0415
+    from harness.regress import loop as regress  # noqa: PLC0415
+    from harness.regress.text import document, lines, markdown  # noqa: PLC0415
 
     stop = threading.Event()
     commands = bool(given["base_command"] or given["cand_command"])
@@ -118,7 +118,7 @@ def _exit_code(found: Regression, cannot_tell: int) -> int:
 
 
 def _tell(pairs: int, rows: Sequence[RegressRow]) -> None:
-    from harness.regress_text import row_text  # noqa: PLC0415
+    from harness.regress.text import row_text  # noqa: PLC0415
 
     for row in rows:
         click.echo(f"joulemark: pair {pairs}: {row_text(row)}", err=True)
@@ -127,9 +127,10 @@ def _tell(pairs: int, rows: Sequence[RegressRow]) -> None:
 def _configs(
     configs: tuple[str, ...], given: dict[str, Any], stop: threading.Event
 ) -> Callable[[Side], StoredRun]:
-    from harness import config, regress_runs  # noqa: PLC0415
+    from harness import config  # noqa: PLC0415
     from harness.cli._progress import Progress  # noqa: PLC0415
     from harness.errors import ConfigError  # noqa: PLC0415
+    from harness.regress import runs as regress_runs  # noqa: PLC0415
 
     if len(configs) not in {1, 2}:
         raise ConfigError(
@@ -153,8 +154,8 @@ def _configs(
 
 
 def _commands(configs: tuple[str, ...], given: dict[str, Any]) -> Callable[[Side], StoredRun]:
-    from harness import regress_runs  # noqa: PLC0415
     from harness.errors import ConfigError  # noqa: PLC0415
+    from harness.regress import runs as regress_runs  # noqa: PLC0415
 
     if configs or not (given["base_command"] and given["cand_command"]):
         raise ConfigError(

@@ -10,8 +10,8 @@ import click
 
 if TYPE_CHECKING:
     from exporters._of_runs import Anchor
-    from harness.compare import Comparison
-    from harness.compare_sets import StoredRun
+    from harness.compare.comparison import Comparison
+    from harness.compare.sets import StoredRun
     from harness.record import RunRecord
 
 _CHARTS: Final = ("throughput", "per_mw", "joules", "usd")
@@ -51,9 +51,9 @@ def COMMAND(  # noqa: N802
     """Report on RUNS: run folders, ids, folders of runs, patterns."""
     from exporters.html import page  # noqa: PLC0415
     from harness import report  # noqa: PLC0415
-    from harness.compare import compare  # noqa: PLC0415
-    from harness.compare_sets import run_set  # noqa: PLC0415
-    from harness.compare_text import markdown  # noqa: PLC0415
+    from harness.compare.comparison import compare  # noqa: PLC0415
+    from harness.compare.sets import run_set  # noqa: PLC0415
+    from harness.compare.text import markdown  # noqa: PLC0415
     from harness.errors import StoreError  # noqa: PLC0415
     from harness.files import write_atomically  # noqa: PLC0415
 
@@ -90,7 +90,7 @@ def COMMAND(  # noqa: N802
 def _comparison(found: Comparison) -> str:
     """The verdicts, what changed and what to read with care, as HTML."""
     from exporters._page import table  # noqa: PLC0415
-    from harness import compare_text as text  # noqa: PLC0415
+    from harness.compare import text  # noqa: PLC0415
     from harness.report import rounded  # noqa: PLC0415
 
     rows = [
@@ -123,10 +123,13 @@ def _cost(records: list[RunRecord]) -> list[tuple[str, str, str]]:
     """What a single run's tokens cost, and how far that is from physics, with default figures."""
     from exporters._page import table  # noqa: PLC0415
     from exporters._waterfall import waterfall  # noqa: PLC0415
-    from harness import catalogue_files, claims, cost_case, cost_point  # noqa: PLC0415
-    from harness.cost_picture import TITLES  # noqa: PLC0415
+    from harness.claims import recompute as claims  # noqa: PLC0415
+    from harness.cost import case as cost_case  # noqa: PLC0415
+    from harness.cost import catalogue_files  # noqa: PLC0415
+    from harness.cost import point as cost_point  # noqa: PLC0415
+    from harness.cost.picture import TITLES  # noqa: PLC0415
     from harness.errors import ConfigError  # noqa: PLC0415
-    from harness.explain_compare import limit  # noqa: PLC0415
+    from harness.explain.comparisons import limit  # noqa: PLC0415
 
     if len(records) != 1:
         return []
@@ -155,7 +158,7 @@ def _cost(records: list[RunRecord]) -> list[tuple[str, str, str]]:
 
 
 def _found(texts: tuple[str, ...], artifact_dir: Path) -> list[StoredRun]:
-    from harness.compare_sets import find_runs  # noqa: PLC0415
+    from harness.compare.sets import find_runs  # noqa: PLC0415
 
     return [run for text in texts for run in find_runs(text, artifact_dir=artifact_dir)]
 

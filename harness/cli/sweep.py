@@ -12,7 +12,7 @@ from harness.cli import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
     from harness.cli._progress import Progress
-    from harness.sweep_plan import Point
+    from harness.sweep.plan import Point
 
 
 @click.command(short_help="Run a grid of settings.")
@@ -39,10 +39,12 @@ def COMMAND(  # noqa: N802 - the name every verb's file exports
     """
     # Imported here, so that `joulemark --help` does not wait for pandas.
     from harness import config as configuration  # noqa: PLC0415
-    from harness import sweep, sweep_plan, sweep_table  # noqa: PLC0415
     from harness.cli._progress import Progress  # noqa: PLC0415
     from harness.cli._signals import ending  # noqa: PLC0415
     from harness.files import write_atomically  # noqa: PLC0415
+    from harness.sweep import plan as sweep_plan  # noqa: PLC0415
+    from harness.sweep import running as sweep  # noqa: PLC0415
+    from harness.sweep import table as sweep_table  # noqa: PLC0415
 
     table = configuration.read(config)
     if engine is not None:

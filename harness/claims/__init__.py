@@ -1,0 +1,1 @@
+"""Published claims and results, recomputed from their own data."""

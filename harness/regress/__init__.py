@@ -1,0 +1,1 @@
+"""Base and candidate run in turns until the verdict is firm."""
