@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from harness import metrics  # noqa: E402 - the checkout, installed or not
+from harness import metrics, run_series  # noqa: E402 - the checkout, installed or not
 from harness.production import metric_set  # noqa: E402 - likewise
 
 BEGIN = "<!-- made by docs/build.py from each file's first sentence -->"
@@ -42,7 +42,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if stale")
     check = parser.parse_args().check
     made = {
-        "docs/metrics.md": metrics.page(),
+        "docs/metrics.md": f"{metrics.page()}\n{run_series.section()}",
         "docs/production-metrics.md": metric_set.page(),
         "ARCHITECTURE.md": architecture(),
     }
