@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import http.client
+import http
 import re
-import ssl
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 from exporters.openmetrics import registry_of
 
-from . import __version__, remote_write
+from . import remote_write
+from .ask import ask
 from .errors import ConfigError, PushError
 
 if TYPE_CHECKING:
@@ -118,39 +118,10 @@ def to_pushgateway(
 
 
 def _send(method: str, url: str, body: bytes, headers: Mapping[str, str]) -> None:
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ConfigError(
-            f"{url!r} is not an http or https address", remedy="write e.g. http://127.0.0.1:9090/…"
-        )
-    if parts.username or parts.password:
-        raise ConfigError(
-            f"the address of {parts.hostname} holds a password",
-            remedy="put an `Authorization: …` line into a file and name it with --headers",
-        )
-    connection = (
-        http.client.HTTPSConnection(
-            parts.hostname, parts.port, timeout=_TIMEOUT_S, context=ssl.create_default_context()
-        )
-        if parts.scheme == "https"
-        else http.client.HTTPConnection(parts.hostname, parts.port, timeout=_TIMEOUT_S)
-    )
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    try:
-        connection.request(
-            method, target, body, {"User-Agent": f"joulemark/{__version__}", **headers}
-        )
-        answer = connection.getresponse()
-        status, words = answer.status, answer.read(65_536).decode(errors="replace")
-    except (OSError, http.client.HTTPException) as error:
-        raise PushError(
-            f"{url} is not reached ({error})", remedy="check the address and that it runs"
-        ) from error
-    finally:
-        connection.close()
-    # Redirects are not followed: a PUT that turns into a GET would pass for a success.
+    status, answer = ask(method, url, headers=headers, timeout_s=_TIMEOUT_S, body=body)
+    # A redirect is no success either: followed, a PUT would turn into a GET.
     if not 200 <= status < 300:  # noqa: PLR2004 - success
-        said = " ".join(words.split())[:_WORDS_LIMIT] or answer.reason
+        said = " ".join(answer.decode(errors="replace").split())[:_WORDS_LIMIT] or "nothing more"
         raise PushError(f"{url} answers {status}: {said}", remedy=_remedy(status, said))
 
 

@@ -40,7 +40,8 @@ def grouped(families: Iterable[Metric]) -> dict[Labels, Points]:
             own: Mapping[str, str] = {**sample.labels, "__name__": sample.name}
             # An empty label is no label, and receivers may refuse it.
             labels = tuple(sorted((name, value) for name, value in own.items() if value))
-            t_ms = round(float(sample.timestamp) * 1e3)  # type: ignore[arg-type] - ours have one
+            assert sample.timestamp is not None  # noqa: S101 - series of a run have dates
+            t_ms = round(float(sample.timestamp) * 1e3)
             found.setdefault(labels, []).append((t_ms, float(sample.value)))
     return found
 

@@ -50,6 +50,7 @@ def COMMAND(  # noqa: N802
     """Send each RUN (default: the latest): watts and tokens over time, its window, its numbers."""
     from harness import push, store  # noqa: PLC0415
     from harness.analysis import analyse  # noqa: PLC0415
+    from harness.ask import read_headers  # noqa: PLC0415
     from harness.errors import ConfigError  # noqa: PLC0415
 
     if openmetrics is None and remote_write is None and pushgateway is None:
@@ -58,7 +59,7 @@ def COMMAND(  # noqa: N802
         )
     if not 0.1 <= step_s <= 60:  # noqa: PLR2004 - what a store of metrics is for
         raise ConfigError(f"--step is {step_s:g} s, outside 0.1 to 60", remedy="choose e.g. 1")
-    own, headers = _pairs(labels), _headers(headers_file)
+    own, headers = _pairs(labels), read_headers(headers_file)
     folders = [store.find(run, artifact_dir=artifact_dir) for run in runs or ("latest",)]
     raws = [store.load(folder) for folder in folders]
     found = [(analyse(raw), raw) for raw in raws]
@@ -125,21 +126,3 @@ def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
         if "=" not in text:
             raise ConfigError(f"--label is {text!r}", remedy="write NAME=VALUE, e.g. cluster=a")
     return {name: value for name, _, value in (text.partition("=") for text in texts)}
-
-
-def _headers(path: Path | None) -> dict[str, str]:
-    from harness.errors import ConfigError  # noqa: PLC0415
-
-    if path is None:
-        return {}
-    try:
-        lines = [line for line in path.read_text(encoding="latin-1").splitlines() if line.strip()]
-    except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be read ({error.strerror})", remedy="name a file of headers"
-        ) from error
-    for number, line in enumerate(lines, start=1):
-        if not line.partition(":")[2].strip():
-            # The line itself may be a secret.
-            raise ConfigError(f"line {number} of {path} is no header", remedy="write `Name: value`")
-    return {name.strip(): value.strip() for name, _, value in (one.partition(":") for one in lines)}
