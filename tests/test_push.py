@@ -191,6 +191,15 @@ def test_remote_write_into_a_real_prometheus_and_a_second_time(joulemark, tmp_pa
         assert "answers 400: out of order sample" in words
         assert "pushed before" in words
         assert complaint(joulemark(*push[:-1], f"http://127.0.0.1:{port}/nowhere")).count("404")
+        # Three hours on there are other samples, and what is as old as a first push is too old.
+        for name, later_ns in (("later", 3 * 3600 * S), ("old", 0)):
+            golden_run.make(tmp_path / "runs" / name)
+            manifest = tmp_path / "runs" / name / "manifest.json"
+            about = json.loads(manifest.read_text()) | {"run_id": name}
+            about["provenance"]["anchor"]["t_wall_ns"] += later_ns
+            manifest.write_text(json.dumps(about))
+        assert joulemark(*push, "later").returncode == 0
+        assert "answers 400: out of bounds" in complaint(joulemark(*push, "old"))
 
 
 def test_a_pushgateway_shows_the_summary_and_takes_it_again(joulemark, tmp_path):
