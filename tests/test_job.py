@@ -193,7 +193,7 @@ def test_slurms_gpu_numbers_choose_the_devices_and_nvml_serves_where_the_daemon_
     assert found["source"] == "nvml"
     assert "exporter_silent" in codes(found)
     (energy,) = found["energies"]
-    assert energy["energy_j"] == pytest.approx(400 * found["duration_s"], abs=400 * 0.5)
+    assert energy["energy_j"] == pytest.approx(400 * found["duration_s"], abs=400 * 1.5)
     assert energy["power_kind"] == "emulated"
     assert energy["output_tokens"] is None
     assert energy["j_per_output_token"] is None

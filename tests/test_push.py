@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
+import re
 import shutil
 import socket
 import struct
@@ -24,7 +26,8 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from servers import serving
 
-from harness import cli, energy_steps, remote_write
+from harness import cli, energy_steps, push, remote_write, run_series, store
+from harness.analysis import analyse
 from harness.timeline import Channel, PowerTrace, ReadStatus
 
 S = 10**9
@@ -178,19 +181,20 @@ def test_promtool_makes_blocks_of_the_file_and_prometheus_answers_from_them(joul
         check_golden(port)
 
 
-def test_remote_write_into_a_real_prometheus_and_a_second_time(joulemark, tmp_path):
+def test_remote_write_into_a_real_prometheus_and_a_second_time(joulemark, tmp_path, monkeypatch):
+    monkeypatch.setattr(push, "_SAMPLES", 7)  # many requests, series cut in their middle
     with prometheus(tmp_path / "p") as port:
-        push = ("push", "--label", "cluster=a", "--remote-write",
+        words = ("push", "--label", "cluster=a", "--remote-write",
                 f"http://127.0.0.1:{port}/api/v1/write")  # fmt: skip
-        done = joulemark(*push)
+        done = joulemark(*words)
         assert done.returncode == 0, done.stderr
         check_golden(port)
         # The series ended: nothing lingers for the five minutes that Prometheus looks back.
         assert not query(port, WATTS, T0 + 15)
-        words = complaint(joulemark(*push))
-        assert "answers 400: out of order sample" in words
-        assert "pushed before" in words
-        assert complaint(joulemark(*push[:-1], f"http://127.0.0.1:{port}/nowhere")).count("404")
+        said = complaint(joulemark(*words))
+        assert "answers 400: out of order sample" in said
+        assert "pushed before" in said
+        assert complaint(joulemark(*words[:-1], f"http://127.0.0.1:{port}/nowhere")).count("404")
         # Three hours on there are other samples, and what is as old as a first push is too old.
         for name, later_ns in (("later", 3 * 3600 * S), ("old", 0)):
             golden_run.make(tmp_path / "runs" / name)
@@ -198,8 +202,8 @@ def test_remote_write_into_a_real_prometheus_and_a_second_time(joulemark, tmp_pa
             about = json.loads(manifest.read_text()) | {"run_id": name}
             about["provenance"]["anchor"]["t_wall_ns"] += later_ns
             manifest.write_text(json.dumps(about))
-        assert joulemark(*push, "later").returncode == 0
-        assert "answers 400: out of bounds" in complaint(joulemark(*push, "old"))
+        assert joulemark(*words, "later").returncode == 0
+        assert "answers 400: out of bounds" in complaint(joulemark(*words, "old"))
 
 
 def test_a_pushgateway_shows_the_summary_and_takes_it_again(joulemark, tmp_path):
@@ -228,29 +232,66 @@ def test_a_pushgateway_shows_the_summary_and_takes_it_again(joulemark, tmp_path)
             assert answer.status == 202
 
 
-def test_what_a_server_refuses_is_said_in_its_words(joulemark, tmp_path):
+def test_what_a_server_refuses_is_said_in_its_words(joulemark, tmp_path, monkeypatch):
     (tmp_path / "secret").write_text("Authorization: Bearer abc\nX-Scope-OrgID: team\n")
     seen = []
 
     def answer(handler, number):
         seen.append(dict(handler.headers))
-        body = b"tenant over its limit\nask the owner"
-        handler.send_response(204 if number < 1 else 429)
-        handler.send_header("Content-Length", "0" if number < 1 else str(len(body)))
+        body = b"" if number < 1 else b"tenant over its limit\nask the owner"
+        handler.send_response(429 if body else 204)
+        handler.send_header("Content-Length", str(len(body)))
         handler.end_headers()
-        handler.wfile.write(b"" if number < 1 else body)
+        handler.wfile.write(body)
 
     with serving(answer) as url:
-        push = ("push", "--headers", "secret", "--step", "0.1", "--remote-write", f"{url}/w?a=1")
-        done = joulemark(*push, "golden")
-        assert done.returncode == 0, done.stderr
-        words = complaint(joulemark(*push))
-    assert "answers 429: tenant over its limit ask the owner" in words
+        words = ("push", "--headers", "secret", "--remote-write", f"{url}/w?a=1")
+        assert joulemark(*words, "golden").returncode == 0
+        said = complaint(joulemark(*words))
+    assert "answers 429: tenant over its limit ask the owner; " in said
     assert seen[0]["Authorization"] == "Bearer abc"
     assert seen[0]["X-Scope-OrgID"] == "team"
     assert seen[0]["Content-Encoding"] == "snappy"
     assert seen[0]["Content-Type"] == "application/x-protobuf"
     assert seen[0]["X-Prometheus-Remote-Write-Version"] == "0.1.0"
+    monkeypatch.setattr(push, "_SAMPLES", 50)
+    with serving(answer) as url:
+        said = complaint(joulemark(*words[:-1], url))
+    assert re.search(r"ask the owner \(after 50 of \d{3} samples were taken\); ", said)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("measured", "joulemark_run_gpu_power_watts"),
+        ("modelled", "joulemark_run_modelled_gpu_power_watts"),
+        ("emulated", "joulemark_run_emulated_gpu_power_watts"),
+    ],
+)
+def test_joules_that_were_not_measured_never_have_a_measured_name(runs, kind, name):
+    raw = store.load(runs / "golden")
+    channels = [one | {"power_kind": kind} for one in raw.power_header["channels"]]
+    raw = dataclasses.replace(raw, power_header=raw.power_header | {"channels": channels})
+    found = {one.name: one for one in run_series.series(analyse(raw), raw, step_s=1.0)}
+    assert {one.labels["power_kind"] for one in found[name].samples} == {kind}
+    marked = {one for one in found if re.search("_(joules|watts|usd|megawatt_consumed)", one)}
+    prefix = name.removesuffix("gpu_power_watts")
+    assert len(marked) > 5
+    others = {f"joulemark_run_{word}_" for word in ("modelled", "emulated")} - {prefix}
+    assert all(one.startswith(prefix) for one in marked)
+    assert not any(one.startswith(tuple(others)) for one in marked)
+
+
+def test_a_run_that_has_no_window_and_no_power_is_pushed_without_them(joulemark, runs, tmp_path):
+    """As of a run that was cut short: a warning for each, and no series that would be a guess."""
+    (runs / "golden" / "power.journal").unlink()
+    (runs / "golden" / "tokens.journal").unlink()
+    done = joulemark("push", "--openmetrics", "f")
+    assert done.returncode == 0, done.stderr
+    assert "no window was found" in done.stderr
+    assert "no power was recorded" in done.stderr
+    names = set(re.findall(r"^(\w+)\{", (tmp_path / "f").read_text(), re.MULTILINE))
+    assert names == {"joulemark_run_info"}
 
 
 @pytest.mark.parametrize(
