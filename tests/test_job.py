@@ -19,8 +19,8 @@ import pytest
 from servers import serving
 
 from harness.emulator import build, make, waveform
-from harness.job_account import Job, account
-from harness.job_readings import Counter, Reading
+from harness.job.account import Job, account
+from harness.job.readings import Counter, Reading
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "deploy" / "slurm" / "joulemark-job.sh"

@@ -26,8 +26,9 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from servers import serving
 
-from harness import cli, energy_steps, push, remote_write, run_series, store
+from harness import cli, store
 from harness.analysis import analyse
+from harness.push import remote_write, sending, series, steps
 from harness.timeline import Channel, PowerTrace, ReadStatus
 
 S = 10**9
@@ -182,7 +183,7 @@ def test_promtool_makes_blocks_of_the_file_and_prometheus_answers_from_them(joul
 
 
 def test_remote_write_into_a_real_prometheus_and_a_second_time(joulemark, tmp_path, monkeypatch):
-    monkeypatch.setattr(push, "_SAMPLES", 7)  # many requests, series cut in their middle
+    monkeypatch.setattr(sending, "_SAMPLES", 7)  # many requests, series cut in their middle
     with prometheus(tmp_path / "p") as port:
         words = ("push", "--label", "cluster=a", "--remote-write",
                 f"http://127.0.0.1:{port}/api/v1/write")  # fmt: skip
@@ -254,7 +255,7 @@ def test_what_a_server_refuses_is_said_in_its_words(joulemark, tmp_path, monkeyp
     assert seen[0]["Content-Encoding"] == "snappy"
     assert seen[0]["Content-Type"] == "application/x-protobuf"
     assert seen[0]["X-Prometheus-Remote-Write-Version"] == "0.1.0"
-    monkeypatch.setattr(push, "_SAMPLES", 50)
+    monkeypatch.setattr(sending, "_SAMPLES", 50)
     with serving(answer) as url:
         said = complaint(joulemark(*words[:-1], url))
     assert re.search(r"ask the owner \(after 50 of \d{3} samples were taken\); ", said)
@@ -272,7 +273,7 @@ def test_joules_that_were_not_measured_never_have_a_measured_name(runs, kind, na
     raw = store.load(runs / "golden")
     channels = [one | {"power_kind": kind} for one in raw.power_header["channels"]]
     raw = dataclasses.replace(raw, power_header=raw.power_header | {"channels": channels})
-    found = {one.name: one for one in run_series.series(analyse(raw), raw, step_s=1.0)}
+    found = {one.name: one for one in series.series(analyse(raw), raw, step_s=1.0)}
     assert {one.labels["power_kind"] for one in found[name].samples} == {kind}
     marked = {one for one in found if re.search("_(joules|watts|usd|megawatt_consumed)", one)}
     prefix = name.removesuffix("gpu_power_watts")
@@ -342,26 +343,26 @@ def power_trace(times_s, values, *, quantity="power", sense="instant", status=No
     )  # fmt: skip
 
 
-def steps(trace, edges_s):
-    return energy_steps.step_power_w(trace, (np.array(edges_s) * S).astype(np.int64)).tolist()
+def watts(trace, edges_s):
+    return steps.step_power_w(trace, (np.array(edges_s) * S).astype(np.int64)).tolist()
 
 
 def test_watts_of_a_step_by_hand():
     """A ramp of 10 W each second has its middle's power; a step beyond the readings has none."""
     times = np.arange(0, 4.01, 0.25)
-    found = steps(power_trace(times, 10 * times), [-1, 0, 1, 2, 4, 5])
+    found = watts(power_trace(times, 10 * times), [-1, 0, 1, 2, 4, 5])
     assert found == pytest.approx([np.nan, 5, 15, 30, np.nan], nan_ok=True)
 
 
 def test_a_mean_reading_holds_back_to_the_one_before_it():
-    found = steps(power_trace([0, 0.5, 1, 1.5, 2], [9, 10, 20, 30, 40], sense="mean"), [0, 1, 2])
+    found = watts(power_trace([0, 0.5, 1, 1.5, 2], [9, 10, 20, 30, 40], sense="mean"), [0, 1, 2])
     assert found == pytest.approx([15, 35])
 
 
 def test_an_average_reading_stands_for_the_middle_of_its_second():
     """Half a second earlier: the ramp is 5 W higher at any instant."""
     times = np.arange(0, 4.01, 0.25)
-    found = steps(power_trace(times, 10 * times, sense="average"), [0, 1, 2])
+    found = watts(power_trace(times, 10 * times, sense="average"), [0, 1, 2])
     assert found == pytest.approx([10, 20])
 
 
@@ -369,20 +370,20 @@ def test_a_counters_watts_do_not_depend_on_where_its_ticks_fall():
     """100 W, a tick each 0.3 s: naive differences over 1 s would read 90 or 120 W."""
     times = np.arange(0, 10, 0.05)
     joules = np.floor((times + 1e-9) / 0.3) * 30
-    found = steps(power_trace(times, joules, quantity="energy", sense="counter"), range(1, 9))
+    found = watts(power_trace(times, joules, quantity="energy", sense="counter"), range(1, 9))
     assert found == pytest.approx([100.0] * 7, rel=0.06)
 
 
 def test_a_silence_a_reset_and_a_lost_device_leave_a_gap_and_nothing_else():
     times = np.delete(np.arange(0, 10, 0.05), slice(62, 95))  # silent from 3.05 to 4.75 s
-    found = steps(power_trace(times, np.full(len(times), 7.0)), range(10))
+    found = watts(power_trace(times, np.full(len(times), 7.0)), range(10))
     assert found == pytest.approx([7, 7, 7, np.nan, np.nan, 7, 7, 7, 7], nan_ok=True)
     times = np.arange(0, 10, 0.05)
     joules = 7 * np.where(times > 5.51, times - 5, times)
-    found = steps(power_trace(times, joules, quantity="energy", sense="counter"), range(1, 9))
+    found = watts(power_trace(times, joules, quantity="energy", sense="counter"), range(1, 9))
     assert found == pytest.approx([7, 7, 7, 7, np.nan, 7, 7], nan_ok=True, rel=0.06)
     status = np.where((times > 2.4) & (times < 2.6), ReadStatus.LOST, ReadStatus.OK)
-    found = steps(
+    found = watts(
         power_trace(times, 7 * times, quantity="energy", sense="counter", status=status),
         range(1, 5),
     )

@@ -39,12 +39,12 @@ _STATE = click.option(
 @_STATE
 def begin(url: str, headers_file: Path | None, state_dir: Path) -> None:
     """Note the node's counters as the job begins."""
-    from harness import job_readings  # noqa: PLC0415
     from harness.ask import read_headers  # noqa: PLC0415
+    from harness.job import readings  # noqa: PLC0415
 
     job_id = _job_id()
-    reading = job_readings.take(url, read_headers(headers_file))
-    click.echo(job_readings.keep(reading, state_dir, job_id))
+    reading = readings.take(url, read_headers(headers_file))
+    click.echo(readings.keep(reading, state_dir, job_id))
 
 
 @COMMAND.command()
@@ -61,26 +61,26 @@ def end(url: str, headers_file: Path | None, state_dir: Path, out_dir: Path) -> 
     """Read them again as it ends, and write what the job took as JOB.NODE.json."""
     import orjson  # noqa: PLC0415
 
-    from harness import job_readings  # noqa: PLC0415
     from harness.ask import read_headers  # noqa: PLC0415
-    from harness.job_account import Job, account  # noqa: PLC0415
+    from harness.job import readings  # noqa: PLC0415
+    from harness.job.account import Job, account  # noqa: PLC0415
 
     job_id = _job_id()
     node = os.environ.get("SLURMD_NODENAME") or platform.node()
     names = os.environ.get("SLURM_JOB_GPUS")
     gpus = None if not names else tuple(name for name in names.split(",") if name)
-    reading = job_readings.take(url, read_headers(headers_file))
+    reading = readings.take(url, read_headers(headers_file))
     job = Job(job_id=job_id, node=node, gpus=gpus)
-    document = account(job, job_readings.kept(state_dir, job_id), reading)
-    path = job_readings.own(out_dir, mode=0o755) / f"{job_id}.{node.replace('/', '_')}.json"
-    job_readings.write(path, orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
+    document = account(job, readings.kept(state_dir, job_id), reading)
+    path = readings.own(out_dir, mode=0o755) / f"{job_id}.{node.replace('/', '_')}.json"
+    readings.write(path, orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
     group = os.environ.get("SLURM_JOB_GID", "")
     # The job's group may read it and nobody else; root's own file, so that nobody can change it.
     if group.isdecimal() and os.geteuid() == 0:
         with contextlib.suppress(PermissionError):  # a network file system that squashes root
             os.chown(path, -1, int(group))
     path.chmod(0o640)
-    job_readings.forget(state_dir, job_id)
+    readings.forget(state_dir, job_id)
     click.echo(path)
 
 

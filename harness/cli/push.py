@@ -48,10 +48,11 @@ def COMMAND(  # noqa: N802
     artifact_dir: Path,
 ) -> None:
     """Send each RUN (default: the latest): watts and tokens over time, its window, its numbers."""
-    from harness import push, store  # noqa: PLC0415
+    from harness import store  # noqa: PLC0415
     from harness.analysis import analyse  # noqa: PLC0415
     from harness.ask import read_headers  # noqa: PLC0415
     from harness.errors import ConfigError  # noqa: PLC0415
+    from harness.push import sending  # noqa: PLC0415
 
     if openmetrics is None and remote_write is None and pushgateway is None:
         raise ConfigError(
@@ -69,15 +70,15 @@ def COMMAND(  # noqa: N802
         _to_file(_series(found, own, step_s), openmetrics)
     if remote_write is not None:
         families = _series(found, own, step_s)
-        series, samples = push.to_remote_write(
+        series, samples = sending.to_remote_write(
             families, remote_write, headers=headers, step_s=step_s
         )
         click.echo(f"{remote_write}: {series} series, {samples} samples")
     for record, _ in found if pushgateway is not None else ():
         from exporters.openmetrics import families as summary  # noqa: PLC0415
 
-        made = push.labelled(summary(record), own)
-        group, samples = push.to_pushgateway(
+        made = sending.labelled(summary(record), own)
+        group, samples = sending.to_pushgateway(
             made, str(pushgateway), run_id=record.run_id, headers=headers
         )
         click.echo(f"{group}: {samples} samples")
@@ -86,11 +87,11 @@ def COMMAND(  # noqa: N802
 def _series(
     found: list[tuple[RunRecord, RawRun]], labels: dict[str, str], step_s: float
 ) -> list[Metric]:
-    from harness import push  # noqa: PLC0415
-    from harness.run_series import series  # noqa: PLC0415
+    from harness.push.sending import labelled  # noqa: PLC0415
+    from harness.push.series import series  # noqa: PLC0415
 
     every = (one for record, raw in found for one in series(record, raw, step_s=step_s))
-    return push.labelled(every, labels)
+    return labelled(every, labels)
 
 
 def _to_file(families: list[Metric], path: Path) -> None:
@@ -111,7 +112,7 @@ def _to_file(families: list[Metric], path: Path) -> None:
 
 def _warn(record: RunRecord, raw: RawRun) -> None:
     """What a reader of the series will miss."""
-    from harness.run_series import window_of  # noqa: PLC0415
+    from harness.push.series import window_of  # noqa: PLC0415
 
     if window_of(record) is None:
         click.echo(f"{raw.folder}: no window was found, so no joulemark_run_active", err=True)

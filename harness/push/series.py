@@ -9,20 +9,20 @@ import numpy as np
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 
 from exporters.openmetrics import about, families, series_name
+from harness.clock import WallAnchor
+from harness.errors import StoreError
+from harness.integrate import traces
+from harness.tokens import token_times
 
-from .clock import WallAnchor
-from .energy_steps import step_powers_w
-from .errors import StoreError
-from .integrate import traces
-from .tokens import token_times
+from .steps import step_powers_w
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy.typing as npt
 
-    from .record import RunRecord
-    from .store import RawRun
+    from harness.record import RunRecord
+    from harness.store import RawRun
 
 ACTIVE: Final = "joulemark_run_active"
 _MS: Final = 1_000_000

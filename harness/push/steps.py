@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from .counter import stretches
-from .timeline import ReadStatus
-from .trapezoid import AVERAGE_DELAY_NS
+from harness.counter import stretches
+from harness.timeline import ReadStatus
+from harness.trapezoid import AVERAGE_DELAY_NS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
 
-    from .timeline import Channel, PowerTrace
+    from harness.timeline import Channel, PowerTrace
 
     Floats = npt.NDArray[np.float64]
     Edges = npt.NDArray[np.int64]

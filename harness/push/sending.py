@@ -10,10 +10,10 @@ from urllib.parse import quote
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 from exporters.openmetrics import registry_of
+from harness.ask import ask
+from harness.errors import ConfigError, PushError
 
 from . import remote_write
-from .ask import ask
-from .errors import ConfigError, PushError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from . import plugins
-from .ask import ask
-from .errors import JoulemarkError, StoreError
-from .files import write_atomically
-from .timeline import ReadStatus
+from harness import plugins
+from harness.ask import ask
+from harness.errors import JoulemarkError, StoreError
+from harness.files import write_atomically
+from harness.timeline import ReadStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from .record import Finding
+from harness.record import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from .job_readings import Reading
+    from .readings import Reading
 
 SCHEMA_VERSION: Final = 1
 """Version of a job's document; history: 1 (0.1.0), the first."""
