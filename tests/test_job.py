@@ -300,7 +300,7 @@ def exposition(joules: dict[str, float], models=(), tokens=(), *, extra: str = "
     return "\n".join([*lines, extra]) + "\n"
 
 
-def reading(t_s: float, text: str | None, *counters: tuple[str, int, float]) -> Reading:
+def reading(t_s: float, text: str | None, *counters: tuple[str, int | None, float]) -> Reading:
     return Reading(
         t_s=t_s, exposition=text, exposition_fault=None if text else "it was away",
         counters=tuple(
@@ -389,8 +389,10 @@ def test_devices_that_cannot_be_told_have_no_joules():
     found = of(("0",), begin, end)
     assert found["energies"] == []
     assert codes(found) == {"devices_not_known"}
-    # As many as there are: they are all of them. And a UUID needs no NVML.
-    assert of(("0", "1"), begin, end)["energies"][0]["energy_j"] == 12
+    mig = (("a", None, 0.0), ("b", 1, 0.0))
+    begin, end = reading(0, begin.exposition, *mig), reading(9, end.exposition, *mig)
+    assert codes(of(("1",), begin, end)) == {"devices_not_known"}
+    # A UUID needs no number.
     assert of(("b",), begin, end)["energies"][0]["energy_j"] == 7
 
 

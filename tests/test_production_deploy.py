@@ -216,6 +216,16 @@ def test_every_value_ends_in_documents_that_kubernetes_takes(render, tmp_path, m
     checked(tool("kubernetes-validate"), "--strict", made)
 
 
+def test_every_value_is_used_and_described_by_the_schema():
+    chart = DEPLOY / "helm" / "joulemark-exporter"
+    (values,) = parsed((chart / "values.yaml").read_text(encoding="utf-8"))
+    schema = json.loads((chart / "values.schema.json").read_text(encoding="utf-8"))
+    # `global` is Helm's own: a parent chart may pass it.
+    assert schema["properties"].keys() == values.keys() | {"global"}
+    templates = "".join(path.read_text() for path in (chart / "templates").iterdir())
+    assert all(f".Values.{key}" in templates for key in values)
+
+
 def test_a_changed_configuration_starts_the_pods_anew(render):
     sums = {
         render(values)["DaemonSet"]["spec"]["template"]["metadata"]["annotations"][

@@ -6,7 +6,8 @@
 # it) as the job begins and as it ends, and writes /var/log/joulemark-jobs/JOB.NODE.json.
 #
 # A prolog that fails drains the node, so this one never does: whatever happens it ends with 0,
-# within JOULEMARK_TIMEOUT_S seconds. Slurm runs it as root; it trusts no file that others can write.
+# within JOULEMARK_TIMEOUT_S seconds and the two that a kill takes. Slurm runs it as root; it trusts
+# no file that others can write.
 
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH

@@ -111,19 +111,15 @@ def _devices(
         findings.append(_note("devices_of_the_node", "warning", text))
         return frozenset()
     counters = begin.counters or end.counters
-    by_name = {str(one.minor): one.uuid for one in counters if one.minor is not None}
-    by_name |= {one.uuid: one.uuid for one in counters}
+    by_name = {one.uuid: one.uuid for one in counters}
+    # With one GPU cut into MIG devices, Slurm's numbers after it are no longer the driver's.
+    if all(one.minor is not None for one in counters):
+        by_name |= {str(one.minor): one.uuid for one in counters}
     unknown = [name for name in job.gpus if name not in by_name]
     if not unknown:
         return frozenset(by_name[name] for name in job.gpus)
-    why = begin.counters_fault or "it has none of that number"
+    why = begin.counters_fault or "none has that number, or one is cut into MIG devices"
     text = f"NVML does not say which device is Slurm's GPU {unknown[0]} ({why})"
-    known = _Samples(end.exposition) if end.exposition else None
-    uuids = known.by("joulemark_device_energy_joules_total", ("uuid",)) if known else {}
-    if set(job.gpus) <= {uuid for (uuid,) in uuids}:
-        return frozenset(job.gpus)
-    if len(uuids) == len(job.gpus):
-        return frozenset()
     findings.append(_note("devices_not_known", "invalid", text))
     return None
 

@@ -32,7 +32,8 @@ class Counter:
 
     Args:
         uuid: of the GPU.
-        minor: the N of its /dev/nvidiaN, which Slurm counts GPUs by; None: not known.
+        minor: the N of its /dev/nvidiaN, which Slurm counts GPUs by; None: not known, or
+            the GPU is cut into MIG devices, which Slurm counts in a way of its own.
         boundary: what the counter covers.
         power_kind: `measured`, or `emulated`.
         energy_j: joules since the driver was loaded.
@@ -100,9 +101,14 @@ def _counters() -> tuple[Counter, ...]:
             value, status = session.read(number)[0]
             if status != ReadStatus.OK:
                 continue
+            minor = None
             try:
                 handle = pynvml.nvmlDeviceGetHandleByUUID(first.device)
                 minor = pynvml.nvmlDeviceGetMinorNumber(handle)
+                if pynvml.nvmlDeviceGetMigMode(handle)[0]:
+                    minor = None
+            except pynvml.NVMLError_NotSupported:
+                pass  # a GPU that knows no MIG
             except pynvml.NVMLError:
                 minor = None
             found.append(
