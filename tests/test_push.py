@@ -144,6 +144,8 @@ def check_golden(port: int) -> None:
     assert all(one == pytest.approx(300, rel=1e-9) for one in watts.values())
     rates = samples(port, TOKENS)
     assert sum(rates.values()) == pytest.approx(800)
+    # From the first request to the last token, at 9.6 s: outside it nobody counted.
+    assert set(rates) == {T0 + second for second in range(1, 11)}
     assert rates[T0 + 3] == pytest.approx(80, abs=4.1)
     active = samples(port, "joulemark_run_active")
     record = [one for one, on in sorted(active.items()) if on == 1]
