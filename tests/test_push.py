@@ -65,8 +65,9 @@ class Done(NamedTuple):
 
 
 def complaint(done: Done) -> str:
+    """The one line that says what is wrong; warnings do not begin with our name."""
     assert done.returncode == 2, done.stdout + done.stderr
-    (line,) = done.stderr.splitlines()
+    (line,) = [one for one in done.stderr.splitlines() if one.startswith("joulemark: ")]
     return line.removeprefix("joulemark: ")
 
 
@@ -295,6 +296,9 @@ def test_a_run_that_has_no_window_and_no_power_is_pushed_without_them(joulemark,
     assert "no power was recorded" in done.stderr
     names = set(re.findall(r"^(\w+)\{", (tmp_path / "f").read_text(), re.MULTILINE))
     assert names == {"joulemark_run_info"}
+    for name in ("marks.jsonl", "requests.jsonl"):
+        (runs / "golden" / name).unlink()
+    assert "recorded nothing that has a date" in complaint(joulemark("push", "--openmetrics", "f"))
 
 
 @pytest.mark.parametrize(

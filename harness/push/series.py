@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 ACTIVE: Final = "joulemark_run_active"
 _MS: Final = 1_000_000
-_LONGEST_STEPS: Final = 1_000_000
-"""More points a series than this is a mistake in the step, not a run."""
 
 _ABOUT: Final = {
     ACTIVE: "1 within the window that the run's numbers are of, 0 before and after it",
@@ -75,11 +73,6 @@ def _edges_ns(raw: RawRun, anchor: WallAnchor, step_s: float) -> npt.NDArray[np.
     step_ns = round(step_s * 1e3) * _MS
     first = anchor.wall_ns(min(stamps)) // step_ns
     last = -(-anchor.wall_ns(max(stamps)) // step_ns)
-    if last - first > _LONGEST_STEPS:
-        raise StoreError(
-            f"{raw.folder} lasts {last - first} steps of {step_s:g} s, more than {_LONGEST_STEPS}",
-            remedy="give a longer --step",
-        )
     offset_ns = anchor.wall_ns(0)
     return np.arange(first, max(last, first + 1) + 1, dtype=np.int64) * step_ns - offset_ns
 
