@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 VENV := .venv
 BIN := $(VENV)/bin
 # Debian packages that tests use: the real Prometheus tools.
-APT := prometheus chromium fonts-dejavu-core
+APT := prometheus prometheus-pushgateway chromium fonts-dejavu-core
 
 .PHONY: help
 help: ## List these targets
@@ -30,7 +30,7 @@ $(BIN)/joulemark: pyproject.toml
 
 $(VENV)/.dev: $(BIN)/joulemark
 	@echo "make: installing the developers' tools into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,report,production]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,report,production,deploy]'
 	@touch $@
 
 .PHONY: install
@@ -46,7 +46,7 @@ demo: model ## Run a real model here and say what its tokens cost
 
 .PHONY: apt
 apt: $(BIN)/joulemark # Debian packages for tests; tests that need them are skipped with a reason elsewhere
-	@if command -v apt-get >/dev/null && ! { command -v promtool && command -v chromium; } >/dev/null; then \
+	@if command -v apt-get >/dev/null && ! { command -v promtool && command -v prometheus-pushgateway && command -v chromium; } >/dev/null; then \
 		if [ "$$(id -u)" = 0 ]; then \
 			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
 				--no-install-recommends $(APT) >/dev/null; \
@@ -108,6 +108,10 @@ test-regress: $(VENV)/.dev model ## Find a real regression of a real engine (min
 .PHONY: demo-production
 demo-production: model apt ## Engine, exporter and a real Prometheus: joules per token by its rules
 	@$(BIN)/python benchmarks/demo_production.py
+
+.PHONY: manifests
+manifests: $(VENV)/.dev ## Make the plain Kubernetes manifests from the Helm chart
+	@$(BIN)/python deploy/render.py
 
 .PHONY: dashboards
 dashboards: $(VENV)/.dev ## Make the Grafana boards anew

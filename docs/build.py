@@ -12,6 +12,7 @@ sys.path.insert(0, str(ROOT))
 
 from harness import metrics  # noqa: E402 - the checkout, installed or not
 from harness.production import metric_set  # noqa: E402 - likewise
+from harness.push import series  # noqa: E402 - likewise
 
 BEGIN = "<!-- made by docs/build.py from each file's first sentence -->"
 PACKAGES = ("harness", "workloads", "exporters")
@@ -42,7 +43,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if stale")
     check = parser.parse_args().check
     made = {
-        "docs/metrics.md": metrics.page(),
+        "docs/metrics.md": f"{metrics.page()}\n{series.section()}",
         "docs/production-metrics.md": metric_set.page(),
         "ARCHITECTURE.md": architecture(),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -45,61 +45,92 @@ class OpenMetrics:
 
     def export(self, record: RunRecord, folder: Path) -> Path:
         """Write the file, replacing an older one whole."""
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Record(record))
         path = folder / self.file_name
-        write_atomically(path, generate_latest(registry))  # type: ignore[no-untyped-call]
+        write_atomically(path, text(families(record)))
         return path
 
 
-class _Record(Collector):
-    """A record as prometheus-client wants to be handed metrics."""
+class _Families(Collector):
+    """Ready-made families as prometheus-client wants to be handed them."""
 
-    def __init__(self, record: RunRecord) -> None:
-        self._record = record
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = tuple(families)
 
     def collect(self) -> Iterator[Metric]:
-        record = self._record
-        yield InfoMetricFamily(
-            "joulemark_run",
-            "The run that the other series are of.",
-            {
-                "run_id": record.run_id,
-                "status": record.status,
-                "power_kind": record.power_kind or "none",
-                "engine": str(record.provenance["engine"]["engine"]),
-                "engine_version": str(record.provenance["engine"]["version"]),
-                "joulemark_version": str(record.provenance["joulemark"]),
-            },
-        )
-        families: dict[str, GaugeMetricFamily] = {}
-        for key, value in record.metrics.items():
-            card = card_of(key)
-            stem, _, statistic = key.partition(".")
-            kind = _kind(record, stem)
-            name = _name(stem, kind)
-            if name not in families:
-                labels = ["run_id", *(["power_kind"] if kind else []), "statistic"]
-                # The formula is the help text: a scraped number must say what it is.
-                families[name] = GaugeMetricFamily(name, card.formula, labels=labels)
-            own = [record.run_id, *([kind] if kind else [])]
-            families[name].add_metric([*own, statistic or "value"], value.value)
-            if value.low is not None and value.high is not None:
-                families[name].add_metric([*own, f"{statistic or 'value'}_low"], value.low)
-                families[name].add_metric([*own, f"{statistic or 'value'}_high"], value.high)
-        yield from families.values()
+        return iter(self._families)
 
 
-def _kind(record: RunRecord, stem: str) -> str | None:
-    """The power kind behind a metric; None for metrics that hold no energy."""
-    boundary = boundary_of(stem)
-    if boundary is None:
-        return None
+def registry_of(families: Iterable[Metric]) -> CollectorRegistry:
+    """A registry that holds these families and nothing else."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Families(families))
+    return registry
+
+
+def text(families: Iterable[Metric]) -> bytes:
+    """The families as OpenMetrics text, with its end mark."""
+    return generate_latest(registry_of(families))  # type: ignore[no-any-return, no-untyped-call]
+
+
+def families(record: RunRecord, *, t_s: float | None = None) -> Iterator[Metric]:
+    """
+    The numbers of a record.
+
+    Args:
+        record: of the run.
+        t_s: Unix time that each sample is stamped with; None: no stamp.
+    """
+    info = InfoMetricFamily("joulemark_run", "The run that the other series are of.")
+    info.add_metric((), about(record), timestamp=t_s)
+    yield info
+    found: dict[str, GaugeMetricFamily] = {}
+    for key, value in record.metrics.items():
+        card = card_of(key)
+        stem, _, statistic = key.partition(".")
+        boundary = boundary_of(stem)
+        kind = None if boundary is None else kind_of(record, boundary)
+        name = series_name(stem, kind)
+        if name not in found:
+            labels = ["run_id", *(["power_kind"] if kind else []), "statistic"]
+            # The formula is the help text: a scraped number must say what it is.
+            found[name] = GaugeMetricFamily(name, card.formula, labels=labels)
+        own = [record.run_id, *([kind] if kind else [])]
+        said = statistic or "value"
+        found[name].add_metric([*own, said], value.value, timestamp=t_s)
+        if value.low is not None and value.high is not None:
+            found[name].add_metric([*own, f"{said}_low"], value.low, timestamp=t_s)
+            found[name].add_metric([*own, f"{said}_high"], value.high, timestamp=t_s)
+    yield from found.values()
+
+
+def about(record: RunRecord) -> dict[str, str]:
+    """The labels of `joulemark_run_info`."""
+    engine = record.provenance["engine"]
+    return {
+        "run_id": record.run_id,
+        "status": record.status,
+        "power_kind": record.power_kind or "none",
+        "engine": str(engine["engine"]),
+        "engine_version": str(engine["version"]),
+        "joulemark_version": str(record.provenance["joulemark"]),
+    }
+
+
+def kind_of(record: RunRecord, boundary: str) -> str:
+    """The power kind behind a boundary's numbers; the least trusted one where there are two."""
     kinds = record.power_kinds_of(boundary)
     return kinds.pop() if len(kinds) == 1 else (record.power_kind or "unknown")
 
 
-def _name(stem: str, kind: str | None) -> str:
+def series_name(stem: str, kind: str | None) -> str:
+    """
+    The name of a series, which says so if its joules were not measured.
+
+    >>> series_name("gpu_power_w", "modelled")
+    'joulemark_run_modelled_gpu_power_watts'
+    >>> series_name("output_throughput_tok_per_s", None)
+    'joulemark_run_output_throughput_tokens_per_second'
+    """
     for pattern, words in _WORDS:
         stem = re.sub(pattern, words, stem)
     mark = f"{kind}_" if kind not in {None, "measured"} else ""

@@ -52,3 +52,7 @@ class CoverageError(JoulemarkError):
 
 class StoreError(JoulemarkError):
     """A run folder cannot be written, or is not one, or is damaged."""
+
+
+class PushError(JoulemarkError):
+    """A store of metrics was not reached, or did not take what it was sent."""

@@ -1,0 +1,1 @@
+"""A batch job on one node: its counters at both ends, and what it took between them."""
