@@ -119,11 +119,11 @@ class Batch:
         counts, codes = found[1::2], found[::2]
         if not any(returned) and not any(codes):
             return [count * UNIT for count in counts], self._answering
-        codes = [returned[call] or code for call, code in zip(self._calls, codes, strict=True)]
+        faults = [returned[call] or code for call, code in zip(self._calls, codes, strict=True)]
         values = [
-            math.nan if code else count * UNIT for count, code in zip(counts, codes, strict=True)
+            math.nan if fault else count * UNIT for count, fault in zip(counts, faults, strict=True)
         ]
-        return values, [_STATUS.get(code, ReadStatus.OTHER) for code in codes]
+        return values, [_STATUS.get(fault, ReadStatus.OTHER) for fault in faults]
 
     def read(self) -> list[tuple[float, ReadStatus]]:
         """Make all its calls; value and status of each."""
