@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from .record import RunRecord
@@ -188,6 +188,34 @@ class PowerSession(Protocol):
 
     def close(self) -> None:
         """Let go of the device."""
+        ...
+
+
+class Batch(Protocol):
+    """Some calls of one power session, each stamped as it is made and understood afterwards."""
+
+    @property
+    def asks(self) -> Sequence[Callable[[], Any]]:
+        """The bare calls into the driver, in their order; what they return goes to `answers`."""
+        ...
+
+    def answers(self, returned: Sequence[Any]) -> tuple[Sequence[float], Sequence[int]]:
+        """
+        What the calls just made have found.
+
+        Returns:
+            Values and statuses, as of `PowerSession.read`, of all channels of all
+            the calls, in their order.
+        """
+        ...
+
+
+@runtime_checkable
+class BatchSession(PowerSession, Protocol):
+    """A power session that offers its calls in batches: less is run between one and the next."""
+
+    def batch(self, calls: Sequence[int]) -> Batch:
+        """These calls, by their indices in `calls`, to be made again and again."""
         ...
 
 

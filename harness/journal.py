@@ -41,9 +41,9 @@ class JournalWriter:
         text = orjson.dumps(header)
         self._write(MAGIC + len(text).to_bytes(4, "little") + text)
 
-    def append(self, record: bytes) -> None:
-        """Add one packed record (`struct.Struct.pack` in the dtype's layout)."""
-        self._buffer += record
+    def append(self, records: bytes) -> None:
+        """Add packed records, whole ones (`struct.Struct.pack` in the dtype's layout)."""
+        self._buffer += records
         if len(self._buffer) >= _FLUSH_BYTES:
             self.flush()
 

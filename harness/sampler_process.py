@@ -19,7 +19,8 @@ import orjson
 from . import plugins
 from .errors import ConfigError, JoulemarkError
 from .journal import JournalWriter
-from .schedule import Burst, Call, Grid, Slow, read_cost_s
+from .rounds import Call, Round, rounds_of
+from .schedule import Burst, Grid, Slow, read_cost_s
 from .timeline import POWER_DTYPE
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class _Loop:
         self._input = bytearray()
         self._flush_due_ns = 0
         self._latest_due_ns = 0
+        self._regular: list[Round] = []
         self._meters: dict[int, tuple[int, float]] = {}
 
     def start(self, power_hz: float, counter_hz: float) -> None:
@@ -59,18 +61,21 @@ class _Loop:
         for session in self.sessions.values():
             if session.period_s is not None:
                 own = [call for call in self.calls if call.session is session]
-                slow = Slow(own, session.period_s)
+                slow = Slow([Round([call]) for call in own], session.period_s)
                 self.slow.append(slow)
                 threading.Thread(target=slow.run, daemon=True).start()
         for counts, hertz in ((False, power_hz), (True, counter_hz)):
             chosen = [call for call in self._fast() if call.counts == counts]
             if chosen:
-                cost_s = sum(read_cost_s(call, self.journal) for call in chosen)
+                rounds = rounds_of(chosen)
+                cost_s = sum(read_cost_s(one, self.journal) for one in rounds)
                 period_s = max(1 / hertz, cost_s / MAX_BUSY_RATIO)
-                self.grids.append(Grid(chosen, round(period_s * 1e9), dithered=counts))
+                self.grids.append(Grid(rounds, round(period_s * 1e9), dithered=counts))
+        self._regular = [one for grid in self.grids for one in grid.rounds]
+        self._regular += [one for slow in self.slow for one in slow.rounds]
         now_ns = time.perf_counter_ns()
         for grid in self.grids:
-            grid.origin_ns = now_ns
+            grid.begin(now_ns)
         self.mark(now_ns, whole=True)
 
     def mark(self, t_ns: int, *, whole: bool = False) -> None:
@@ -78,7 +83,8 @@ class _Loop:
         counters = [call for call in self._fast() if call.counts]
         now_ns = time.perf_counter_ns()
         if counters:
-            self.burst = Burst(counters, until_ns=t_ns + BURST_LIMIT_NS, due_ns=now_ns, whole=whole)
+            until_ns = t_ns + BURST_LIMIT_NS
+            self.burst = Burst(rounds_of(counters), until_ns, due_ns=now_ns, whole=whole)
 
     def _fast(self) -> list[Call]:
         return [call for call in self.calls if call.session.period_s is None]
@@ -87,23 +93,23 @@ class _Loop:
         """Read on time until told to stop, or until nobody is left to tell us."""
         # An edge announced just before the end still gets its tick.
         while not self.stopped or self.burst is not None:
-            due = [grid.due_ns() for grid in self.grids]
-            if self.burst is not None:
-                due.append(self.burst.due_ns)
             now_ns = time.perf_counter_ns()
-            wait_s = max(min(due, default=now_ns + FLUSH_NS) - now_ns, 0) / 1e9
-            inputs = [] if self.stopped else [0]
-            if select.select(inputs, [], [], min(wait_s, 0.1))[0]:
+            due_ns = now_ns + FLUSH_NS if self.burst is None else self.burst.due_ns
+            for grid in self.grids:
+                due_ns = min(due_ns, grid.due_ns)
+            inputs = () if self.stopped else (0,)
+            if select.select(inputs, (), (), max(due_ns - now_ns, 0) / 1e9)[0]:
                 self._listen()
             now_ns = time.perf_counter_ns()
             for grid in self.grids:
-                if grid.due_ns() <= now_ns:
+                if grid.due_ns <= now_ns:
                     grid.run(self.journal)
             if self.burst is not None and self.burst.due_ns <= now_ns:
                 self.burst.run(self.journal)
-                if not self.burst.calls:
+                if not self.burst.rounds:
                     self.burst = None
-            self._housekeep(now_ns)
+            if self._flush_due_ns <= now_ns:
+                self._flush(now_ns)
         for slow in self.slow:
             slow.done.set()
             slow.drain(self.journal)
@@ -126,12 +132,12 @@ class _Loop:
             elif "stop" in command:
                 self.stopped = True
 
-    def _housekeep(self, now_ns: int) -> None:
-        if now_ns >= self._flush_due_ns:
-            self._flush_due_ns = now_ns + FLUSH_NS // 2
-            for slow in self.slow:
-                slow.drain(self.journal)
-            self.journal.flush()
+    def _flush(self, now_ns: int) -> None:
+        """Write what there is; twice a second tell the parent how it stands."""
+        self._flush_due_ns = now_ns + FLUSH_NS
+        for slow in self.slow:
+            slow.drain(self.journal)
+        self.journal.flush()
         if now_ns >= self._latest_due_ns:
             self._latest_due_ns = now_ns + LATEST_NS
             # Pipe and all may have been inherited by a process that outlives our parent.
@@ -141,14 +147,13 @@ class _Loop:
     def _watts(self, now_ns: int) -> dict[str, float]:
         """The newest watts of each boundary, one reading a device."""
         best: dict[tuple[str, str], tuple[int, float]] = {}
-        for call in self.calls:
-            for offset, channel in enumerate(call.channels):
-                value = call.last[offset] if call.last else math.nan
+        for one in self._regular:
+            for number, channel, latest in one.latest():
+                value = latest
                 rank = ("instant", "mean", "average", "counter").index(channel.sense)
                 if channel.quantity == "energy":
-                    key = call.first_channel + offset
-                    then_ns, then_j = self._meters.get(key, (now_ns, math.nan))
-                    self._meters[key] = (now_ns, value)
+                    then_ns, then_j = self._meters.get(number, (now_ns, math.nan))
+                    self._meters[number] = (now_ns, value)
                     value = (value - then_j) / max(now_ns - then_ns, 1) * 1e9
                 slot = (channel.boundary, channel.device)
                 if value >= 0 and rank < best.get(slot, (99, 0.0))[0]:
@@ -208,8 +213,9 @@ def main() -> None:
         channels: list[Channel] = []
         for session in sessions.values():
             for index, group in enumerate(session.calls):
-                counts = any(channel.quantity == "energy" for channel in group)
-                calls.append(Call(session, index, group, len(channels), counts))
+                calls.append(
+                    Call(session=session, index=index, channels=group, first_channel=len(channels))
+                )
                 channels += group
         facts = {name: session.facts() for name, session in sessions.items()}
         header = {

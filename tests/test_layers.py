@@ -11,26 +11,28 @@ ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = {
     "L0": "errors clock timeline record journal files exposition models",
-    "L1": "contracts plugins schema settings config token_counters request_fields workload_summary",
+    "L1": "contracts plugins schema settings config token_counters request_fields "
+    "workload_summary",
     "acquire": "guard launch live_facts sse chunk answer openai_api client dial proxy arrivals "
-    "load load_audit load_bodies load_phase load_plan client_processes sampler sampler_process "
-    "schedule mock emulator descriptors inbox settled_counts ask",
+    "load load_audit load_bodies load_phase load_plan client_processes sampler "
+    "sampler_process schedule mock emulator descriptors inbox settled_counts ask "
+    "rounds",
     "arithmetic": "tokens window integrate counter counter_energy edges lag lattice trapezoid "
-    "latency decompose level window_variants cost.formulas cost.range cost.split roofline.bound "
-    "roofline.fit roofline.model roofline.search stats.bootstrap stats.change "
-    "stats.effects stats.limit stats.sequential stats.verdict sweep.pareto "
-    "push.steps",
-    "L3": "run_log metrics energy performance provenance selection store doctor surroundings "
-    "load_findings kept_engine trial certificate cooldown claims.formulas "
-    "claims.recompute claims.reproduce compare.thresholds cost.case cost.catalogue "
-    "cost.catalogue_files cost.host cost.hours cost.point cost.rate roofline.distance "
-    "push.remote_write job.account job.readings",
-    "L4": "acquisition analysis report pipeline measure meter pytest_joules baseline history "
-    "junit production pytest_plugin compare.comparison compare.likeness compare.sets "
-    "compare.text cost.document cost.picture explain.changes explain.comparisons "
-    "explain.parts explain.steps explain.text explain.walk regress.loop regress.runs "
-    "regress.text roofline.run_limit sweep.plan sweep.running sweep.table "
-    "push.series push.sending",
+    "latency decompose level window_variants cost.formulas cost.range cost.split "
+    "push.steps roofline.bound roofline.fit roofline.model roofline.search "
+    "stats.bootstrap stats.change stats.effects stats.limit stats.sequential "
+    "stats.verdict sweep.pareto",
+    "L3": "run_log metrics energy performance provenance selection store doctor "
+    "surroundings load_findings kept_engine trial certificate cooldown "
+    "claims.formulas claims.recompute claims.reproduce compare.thresholds cost.case "
+    "cost.catalogue cost.catalogue_files cost.host cost.hours cost.point cost.rate "
+    "job.account job.readings push.remote_write roofline.distance",
+    "L4": "acquisition analysis report pipeline measure meter pytest_joules baseline "
+    "history junit production pytest_plugin compare.comparison compare.likeness "
+    "compare.sets compare.text cost.document cost.picture explain.changes "
+    "explain.comparisons explain.parts explain.steps explain.text explain.walk "
+    "push.sending push.series regress.loop regress.runs regress.text "
+    "roofline.run_limit sweep.plan sweep.running sweep.table",
     "L5": "cli __main__",
 }
 RANK = {"L0": 0, "L1": 1, "acquire": 2, "arithmetic": 2, "L3": 3, "L4": 4, "L5": 5}

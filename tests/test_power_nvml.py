@@ -22,6 +22,12 @@ CLIENT = """
 import dataclasses, json, sys, time
 from harness.errors import PowerUnavailableError
 from harness.power.nvml import Nvml
+
+def together(session):
+    batch = session.batch(range(len(session.calls)))
+    values, statuses = batch.answers([ask() for ask in batch.asks])
+    return values, map(int, statuses)
+
 try:
     session = Nvml(**json.loads(sys.argv[1])).open()
 except PowerUnavailableError as error:
@@ -32,6 +38,7 @@ print(json.dumps({
     "channels": [[dataclasses.asdict(c) for c in call] for call in session.calls],
     "reads": [[[str(value), int(status)] for value, status in session.read(i)]
               for i in range(len(session.calls))],
+    "batch": [list(map(str, part)) for part in together(session)],
     "facts": session.facts(),
 }))
 session.close()
@@ -125,6 +132,56 @@ def test_each_error_of_the_driver_keeps_its_name(ask, kind, status):
     fault = Fault(kind=kind, start_s=1.5, touches="energy")
     answer = ask(world(faults=(fault,)), wait_s=2.0)
     assert answer["reads"][0] == [["nan", status]]
+
+
+@pytest.mark.parametrize("fault", ["energy", "power", None])
+def test_a_batch_reads_what_its_calls_read_one_by_one(ask, fault):
+    """All GPUs' calls at once: one number, or three fields; a fault stays where it is."""
+    faults = (Fault(kind="timeout", gpu=1, start_s=1.0, touches=fault),) if fault else ()
+    answer = ask(world(gpus=3, faults=faults), wait_s=1.5)
+    alone = [reading for call in answer["reads"] for reading in call]
+    assert answer["batch"][1] == [str(status) for _, status in alone]
+    # The power is constant; the counters tick on between the one reading and the other.
+    for value, (single, _), channel in zip(
+        answer["batch"][0],
+        alone,
+        [channel for call in answer["channels"] for channel in call],
+        strict=True,
+    ):
+        margin = 300.0 if channel["quantity"] == "energy" else 0.01
+        assert float(value) == pytest.approx(float(single), abs=margin, nan_ok=True)
+    faulty = {
+        (channel["device"], channel["quantity"])
+        for call, readings in zip(answer["channels"], answer["reads"], strict=True)
+        for channel, (_, status) in zip(call, readings, strict=True)
+        if status
+    }
+    assert faulty == ({(uuids(world(gpus=3))[1], fault)} if fault else set())
+
+
+def test_a_driver_without_a_function_has_no_such_sensor(library, tmp_path):
+    script = """
+import pynvml
+from harness.power import _nvml_queries
+pynvml.nvmlInit()
+handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+missing = _nvml_queries.Query(handle=handle, function="nvmlDeviceGetNothing")
+batch = _nvml_queries.Batch([_nvml_queries.usage(handle), missing])
+print([(str(value), int(status)) for value, status in batch.read()])
+"""
+    path = world().write(tmp_path / "world.txt")
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={
+            **os.environ,
+            **build.environment(path, library=library),
+            "PYTHONPATH": str(ROOT),
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[('300.0', 0), ('nan', 1)]"
 
 
 def uuids(made):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.emulator import build, make, waveform
 from harness.errors import ConfigError, PowerUnavailableError, StoreError
 from harness.integrate import traces, window_energies
 from harness.journal import read_journal
@@ -78,20 +81,25 @@ def test_stamps_of_a_channel_go_forward(tmp_path):
 
 
 def test_an_announced_edge_is_read_in_a_burst(tmp_path):
-    sampler = Sampler(tmp_path / "p.jmj", [("scripted", {})])
+    """From the mark on a millisecond apart, through one tick, for no longer than 150 ms."""
+    sampler = Sampler(tmp_path / "p.jmj", [("scripted", {})], counter_hz=1.0)
     sampler.start()
     wait_for(lambda: rows(tmp_path / "p.jmj") > 250)
     t_ns = sampler.mark()
-    sampler.stop()
+    audit = sampler.stop()
+    assert audit.counter_hz == 1.0
     _, records, _ = read_journal(tmp_path / "p.jmj", POWER_DTYPE)
-    after = records[(records["channel"] == 0) & (records["t_before_ns"] >= t_ns)]
-    # From the mark to the tick after it, at most 0.1 s away, at a millisecond's distance.
-    assert len(np.unique(after["value"])) >= 1
-    assert after["t_before_ns"][0] - t_ns < 100_000_000
-    moved = np.flatnonzero(np.diff(records[records["channel"] == 0]["value"]))
-    counter = records[records["channel"] == 0]
-    brackets_ns = counter["t_after_ns"][moved + 1] - counter["t_before_ns"][moved]
-    assert brackets_ns[-1] < 50_000_000
+    burst = records[(records["channel"] == 0) & (records["t_before_ns"] >= t_ns)]
+    # Polled once a second otherwise, so that these are the burst's.
+    assert len(burst) >= 2
+    assert burst["t_before_ns"][-1] - t_ns < 250_000_000
+    steps_ms = np.diff(burst["t_before_ns"]) / 1e6
+    assert 0.9 < np.median(steps_ms) < 5
+    ticks = np.flatnonzero(np.diff(burst["value"]))
+    # It ends with the tick: nothing but a poll due in that very millisecond may follow.
+    assert len(ticks) == 1
+    assert ticks[0] >= len(burst) - 3
+    assert burst["t_before_ns"][-2] - t_ns < 150_000_000
 
 
 def test_a_source_that_does_not_open_leaves_no_file(tmp_path):
@@ -200,6 +208,26 @@ def test_reading_that_takes_long_lowers_the_rate(tmp_path):
     audit = sampler.stop()
     assert audit.power_hz is not None
     assert audit.power_hz < 200
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler here")
+def test_slow_calls_take_no_more_than_a_twentieth_of_the_time(tmp_path, monkeypatch):
+    """Four GPUs whose calls take 2 ms each: a round is 8 ms, so a period is at least 160 ms."""
+    made = make.make_world([waveform.constant(power_w=300.0)], gpus=4)
+    made = dataclasses.replace(made, power_latency_s=0.002, energy_latency_s=0.002)
+    library = build.build(tmp_path / "library")
+    environment = build.environment(made.write(tmp_path / "world.txt"), library=library)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    sampler = Sampler(tmp_path / "p.jmj", [("nvml", {})], power_hz=50.0, counter_hz=5.0)
+    sampler.start()
+    audit = sampler.stop()
+    assert audit.power_hz is not None
+    assert audit.counter_hz is not None
+    # Whoever shares this machine can only make it slower.
+    assert audit.power_hz <= 1 / 0.160
+    assert audit.counter_hz <= 5.0
+    assert min(p50 for p50, _ in audit.call_us.values()) >= 2000
 
 
 def test_plugins_that_do_not_exist_are_named(tmp_path):

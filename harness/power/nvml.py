@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -12,28 +11,15 @@ from harness.contracts import PowerSource
 from harness.errors import PowerUnavailableError
 from harness.timeline import Boundary, Channel, PowerKind, ReadStatus
 
-from . import _nvml_facts
+from . import _nvml_facts, _nvml_queries
 from ._nvml_devices import Gpu, select
+from ._nvml_queries import UNIT, Batch, Query
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-_JOULES_PER_MILLIJOULE: Final = 1e-3
-_WATTS_PER_MILLIWATT: Final = 1e-3
 _EMULATED: Final = "emulated"
 """Part of the driver version string that our emulator reports."""
-
-_STATUS: Final[Mapping[int, ReadStatus]] = {
-    pynvml.NVML_ERROR_UNINITIALIZED: ReadStatus.UNINITIALISED,
-    pynvml.NVML_ERROR_NOT_SUPPORTED: ReadStatus.NOT_SUPPORTED,
-    pynvml.NVML_ERROR_FUNCTION_NOT_FOUND: ReadStatus.NOT_SUPPORTED,
-    pynvml.NVML_ERROR_INVALID_ARGUMENT: ReadStatus.NOT_SUPPORTED,
-    pynvml.NVML_ERROR_NO_PERMISSION: ReadStatus.NO_PERMISSION,
-    pynvml.NVML_ERROR_TIMEOUT: ReadStatus.TIMEOUT,
-    pynvml.NVML_ERROR_GPU_IS_LOST: ReadStatus.LOST,
-    pynvml.NVML_ERROR_RESET_REQUIRED: ReadStatus.RESET_REQUIRED,
-    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: ReadStatus.DRIVER_MISMATCH,
-}
 
 _REMEDY: Final[Mapping[int, str]] = {
     pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: (
@@ -100,65 +86,6 @@ class Nvml:
             raise
 
 
-def _status(error: pynvml.NVMLError) -> ReadStatus:
-    return _STATUS.get(error.value, ReadStatus.OTHER)
-
-
-@dataclass(frozen=True, slots=True)
-class _EnergyCall:
-    handle: Any
-
-    def __call__(self) -> list[tuple[float, ReadStatus]]:
-        try:
-            millijoules = pynvml.nvmlDeviceGetTotalEnergyConsumption(self.handle)
-        except pynvml.NVMLError as error:
-            return [(math.nan, _status(error))]
-        return [(millijoules * _JOULES_PER_MILLIJOULE, ReadStatus.OK)]
-
-
-class _FieldsCall:
-    """Several fields of one GPU in one call, its argument built once."""
-
-    __slots__ = ("_count", "_function", "_handle", "_values")
-
-    def __init__(self, handle: Any, fields: Sequence[tuple[int, int]]) -> None:  # noqa: ANN401
-        # The wrapper in pynvml makes the argument anew at each call, which costs
-        # more than the call itself at 50 Hz on eight GPUs.
-        self._handle = handle
-        self._count = len(fields)
-        self._values = (pynvml.c_nvmlFieldValue_t * self._count)()
-        for value, (field, scope) in zip(self._values, fields, strict=True):
-            value.fieldId, value.scopeId = field, scope
-        self._function: Callable[..., int] = pynvml._nvmlGetFunctionPointer(  # noqa: SLF001
-            "nvmlDeviceGetFieldValues"
-        )
-
-    def __call__(self) -> list[tuple[float, ReadStatus]]:
-        code = self._function(self._handle, self._count, self._values)
-        if code:
-            return [(math.nan, _STATUS.get(code, ReadStatus.OTHER))] * self._count
-        return [
-            (value.value.uiVal * _WATTS_PER_MILLIWATT, ReadStatus.OK)
-            if value.nvmlReturn == 0
-            else (math.nan, _STATUS.get(value.nvmlReturn, ReadStatus.OTHER))
-            for value in self._values
-        ]
-
-
-@dataclass(frozen=True, slots=True)
-class _UsageCall:
-    """Power on drivers too old for the fields."""
-
-    handle: Any
-
-    def __call__(self) -> list[tuple[float, ReadStatus]]:
-        try:
-            milliwatts = pynvml.nvmlDeviceGetPowerUsage(self.handle)
-        except pynvml.NVMLError as error:
-            return [(math.nan, _status(error))]
-        return [(milliwatts * _WATTS_PER_MILLIWATT, ReadStatus.OK)]
-
-
 class _Session:
     """What `Nvml.open` returns."""
 
@@ -168,11 +95,12 @@ class _Session:
         kind: PowerKind = "emulated" if _EMULATED in self._driver else "measured"
         self.period_s: float | None = None
         self.calls: list[tuple[Channel, ...]] = []
-        self._reads: list[Callable[[], list[tuple[float, ReadStatus]]]] = []
+        self._queries: list[Query] = []
         for gpu in gpus:
-            for channels, read in _probe(gpu, kind):
+            for channels, query in _probe(gpu, kind):
                 self.calls.append(channels)
-                self._reads.append(read)
+                self._queries.append(query)
+        self._alone = [Batch([query]) for query in self._queries]
         if not self.calls:
             raise PowerUnavailableError(
                 f"none of {len(gpus)} GPUs answers any energy or power query (driver"
@@ -181,7 +109,10 @@ class _Session:
             )
 
     def read(self, call: int) -> Sequence[tuple[float, ReadStatus]]:
-        return self._reads[call]()
+        return self._alone[call].read()
+
+    def batch(self, calls: Sequence[int]) -> Batch:
+        return Batch([self._queries[call] for call in calls])
 
     def watch(self, pids: Sequence[int]) -> None:
         del pids
@@ -198,20 +129,17 @@ class _Session:
         _nvml_facts.attempt(pynvml.nvmlShutdown)
 
 
-def _probe(
-    gpu: Gpu, kind: PowerKind
-) -> list[tuple[tuple[Channel, ...], Callable[[], list[tuple[float, ReadStatus]]]]]:
-    """What this GPU answers: its calls with their channels."""
+def _answers(query: Query) -> list[bool]:
+    return [status == ReadStatus.OK for _, status in Batch([query]).read()]
+
+
+def _probe(gpu: Gpu, kind: PowerKind) -> list[tuple[tuple[Channel, ...], Query]]:
+    """What this GPU answers: its queries with their channels."""
     wanted = [
         (field, sense, scope, boundary) for scope, boundary in _SCOPES for field, sense in _FIELDS
     ]
-    try:
-        answers = _FieldsCall(gpu.handle, [(field, scope) for field, _, scope, _ in wanted])()
-    except pynvml.NVMLError as error:
-        answers = [(math.nan, _status(error))] * len(wanted)
-    answered = [
-        want for want, (_, status) in zip(wanted, answers, strict=True) if status == ReadStatus.OK
-    ]
+    tried = _nvml_queries.power(gpu.handle, [(field, scope) for field, _, scope, _ in wanted])
+    answered = [want for want, here in zip(wanted, _answers(tried), strict=True) if here]
     boundaries = {boundary for *_, boundary in answered}
     if (
         "gpu_module" in boundaries
@@ -221,9 +149,9 @@ def _probe(
         # Off superchips a driver that answers for the module means the same board.
         answered = [want for want in answered if want[3] != "gpu_module"]
         boundaries.discard("gpu_module")
-    calls: list[tuple[tuple[Channel, ...], Callable[[], list[tuple[float, ReadStatus]]]]] = []
-    energy = _EnergyCall(gpu.handle)
-    if energy()[0][1] == ReadStatus.OK:
+    calls: list[tuple[tuple[Channel, ...], Query]] = []
+    energy = _nvml_queries.energy(gpu.handle)
+    if all(_answers(energy)):
         boundary: Boundary = "gpu_module" if "gpu_module" in boundaries else "gpu"
         calls.append(((_energy_channel(gpu, kind, boundary),), energy))
     if answered:
@@ -235,14 +163,14 @@ def _probe(
                 device=gpu.uuid,
                 power_kind=kind,
                 method=f"NVML field {field} ({sense} power), scope {boundary}",
-                quantum=_WATTS_PER_MILLIWATT,
+                quantum=UNIT,
                 sense=sense,
             )
             for field, sense, _, boundary in answered
         )
         fields = [(field, scope) for field, _, scope, _ in answered]
-        calls.append((channels, _FieldsCall(gpu.handle, fields)))
-    elif (usage := _UsageCall(gpu.handle))()[0][1] == ReadStatus.OK:
+        calls.append((channels, _nvml_queries.power(gpu.handle, fields)))
+    elif all(_answers(usage := _nvml_queries.usage(gpu.handle))):
         calls.append(((_usage_channel(gpu, kind),), usage))
     return calls
 
@@ -255,7 +183,7 @@ def _energy_channel(gpu: Gpu, kind: PowerKind, boundary: Boundary) -> Channel:
         device=gpu.uuid,
         power_kind=kind,
         method=f"NVML total energy consumption since the driver was loaded, of the {boundary}",
-        quantum=_JOULES_PER_MILLIJOULE,
+        quantum=UNIT,
         sense="counter",
     )
 
@@ -272,7 +200,7 @@ def _usage_channel(gpu: Gpu, kind: PowerKind) -> Channel:
         device=gpu.uuid,
         power_kind=kind,
         method=f"NVML power usage ({sense}, as its documentation says of this architecture)",
-        quantum=_WATTS_PER_MILLIWATT,
+        quantum=UNIT,
         sense=sense,
     )
 
