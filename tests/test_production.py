@@ -33,7 +33,7 @@ from harness.production import (
     mig_activity,
     settings,
 )
-from harness.production.node import Usage
+from harness.production.readings import Usage
 from harness.production.scrape import Target
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -11,8 +11,8 @@ from harness.errors import ConfigError, PowerUnavailableError
 from harness.schema import build
 from harness.timeline import Boundary, Channel
 
-from .node import Device
 from .reader import SourceReader
+from .readings import Device
 from .settings import MeterConfig
 
 _GPUS: Final[tuple[Boundary, ...]] = ("gpu", "gpu_module")
