@@ -410,6 +410,18 @@ def test_every_second_is_covered_or_uncovered_once():
     assert account.resets == 1
 
 
+def test_a_models_series_are_there_at_zero_before_their_first_joule():
+    """Prometheus only sees an increase of a series that it has scraped before."""
+    node = Node()
+    node.add_device(device("g0"))
+    node.advance(0, {"g0": read(0, 0)}, [engine(A, 0.0)])
+    assert {(key.owner, key.state): value for key, value in node.books.energy_uj.items()} == {
+        (A, "active"): 0,
+        (A, "idle"): 0,
+    }
+    check(node)
+
+
 def test_one_model_over_eight_devices_owns_all_of_them_once():
     node = Node()
     names = tuple(f"g{n}" for n in range(8))

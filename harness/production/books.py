@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from harness.errors import ConfigError
 
-from .attribution import Method, Owner, Phase, Posting, Reason, State
+from .attribution import Method, Owner, Phase, Posting, Reason, State, Tenant
 
 KWH_J = 3_600_000.0
+_SPLIT: Final[tuple[State, ...]] = ("active", "idle")
 
 
 Sums = dict[tuple[Owner | None, str, str], float]
@@ -126,6 +127,13 @@ class Books:
     def open_unattributed(self, uuid: str) -> None:
         """Show the residual of a device from the start, so that its first increase is seen."""
         self.unattributed_uj.setdefault((uuid, "no_model"), 0)
+
+    def open_model(self, uuid: str, tenant: Tenant) -> None:
+        """Show the joules of a device's only model from the start, for the same reason."""
+        if tenant.owner is not None and not tenant.phase_s:
+            for state in _SPLIT:
+                key = EnergyKey(uuid, tenant.owner, state, tenant.role or "mixed", "exclusive")
+                self.energy_uj.setdefault(key, 0)
 
     def attributed_uj(self, uuid: str) -> int:
         """Microjoules of one device that belong to models."""

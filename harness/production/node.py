@@ -190,12 +190,14 @@ class Node:
         account = self.accounts[uuid]
         on_it = [one for one in self.instances.values() if uuid in one.reading.devices]
         alive = [one for one in on_it if not self._silent(one, t_ns)]
+        tenants = [_tenant(one, uuid) for one in alive]
+        if len(tenants) == 1:
+            self.books.open_model(uuid, tenants[0])
         if step.covered_ns == 0:
             if step.why is not None:
                 self._forget_pending(on_it, uuid)
             return
         seconds = step.covered_ns / 1e9
-        tenants = [_tenant(one, uuid) for one in alive]
         if foreign_ratio > 0:
             tenants.append(Tenant(owner=None, sm_ratio=foreign_ratio))
         key = "+".join(sorted({one.books_to.model_name for one in alive}))
