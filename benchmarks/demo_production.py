@@ -166,9 +166,7 @@ def demonstrate(folder: Path, power: str, seconds: float) -> bool:
             f'[[engine]]\nurl = "{engine_url}/metrics"\nmodel_name = "{Path(engine.model).stem}"\n'
             f"pid = {server.pid}\n"
         )
-        argv = (sys.executable, "-m", "harness", "export", "--config", f"{folder}/exporter.toml")
-        exporter = stack.enter_context(running(*argv, log=logs["exporter"], env=environment))
-        wait_for(f"{exporter_url}/-/ready", exporter, logs["exporter"])
+        # Prometheus first: what a counter counts before its first scrape is not seen.
         prometheus = stack.enter_context(
             running(
                 "prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=data",
@@ -176,6 +174,9 @@ def demonstrate(folder: Path, power: str, seconds: float) -> bool:
             )
         )  # fmt: skip
         wait_for(f"{prometheus_url}/-/ready", prometheus, logs["prometheus"])
+        argv = (sys.executable, "-m", "harness", "export", "--config", f"{folder}/exporter.toml")
+        exporter = stack.enter_context(running(*argv, log=logs["exporter"], env=environment))
+        wait_for(f"{exporter_url}/-/ready", exporter, logs["exporter"])
         print(f"exporter at {exporter_url}, Prometheus at {prometheus_url}")
         print(f"idle for 12 s, for the baseline; then load for {seconds:.0f} s", flush=True)
         time.sleep(12)

@@ -412,9 +412,11 @@ def test_every_second_is_covered_or_uncovered_once():
 
 def test_a_models_series_are_there_at_zero_before_their_first_joule():
     """Prometheus only sees an increase of a series that it has scraped before."""
-    node = Node()
+    node = Node(tariff=Tariff(price_per_kwh=0.1, device_price_per_hour=2.0))
     node.add_device(device("g0"))
     node.advance(0, {"g0": read(0, 0)}, [engine(A, 0.0)])
+    assert node.books.cost == {(A, "g0", part): 0.0 for part in ("energy", "facility", "device")}
+    assert not node.books.emissions_g
     assert {(key.owner, key.state): value for key, value in node.books.energy_uj.items()} == {
         (A, "active"): 0,
         (A, "idle"): 0,

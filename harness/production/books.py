@@ -128,12 +128,20 @@ class Books:
         """Show the residual of a device from the start, so that its first increase is seen."""
         self.unattributed_uj.setdefault((uuid, "no_model"), 0)
 
-    def open_model(self, uuid: str, tenant: Tenant) -> None:
-        """Show the joules of a device's only model from the start, for the same reason."""
-        if tenant.owner is not None and not tenant.phase_s:
-            for state in _SPLIT:
-                key = EnergyKey(uuid, tenant.owner, state, tenant.role or "mixed", "exclusive")
-                self.energy_uj.setdefault(key, 0)
+    def open_model(self, uuid: str, tenant: Tenant, tariff: Tariff) -> None:
+        """Show what a device's only model has from the start, for the same reason."""
+        if tenant.owner is None or tenant.phase_s:
+            return
+        for state in _SPLIT:
+            key = EnergyKey(uuid, tenant.owner, state, tenant.role or "mixed", "exclusive")
+            self.energy_uj.setdefault(key, 0)
+        for sums, by_kwh, by_hour in (
+            (self.cost, tariff.price_per_kwh, tariff.device_price_per_hour),
+            (self.emissions_g, tariff.grams_per_kwh, tariff.device_grams_per_hour),
+        ):
+            rates = {"energy": by_kwh, "facility": by_kwh, "device": by_hour}
+            for component in [name for name, rate in rates.items() if rate is not None]:
+                sums.setdefault((tenant.owner, uuid, component), 0.0)
 
     def attributed_uj(self, uuid: str) -> int:
         """Microjoules of one device that belong to models."""

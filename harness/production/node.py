@@ -192,7 +192,7 @@ class Node:
         alive = [one for one in on_it if not self._silent(one, t_ns)]
         tenants = [_tenant(one, uuid) for one in alive]
         if len(tenants) == 1:
-            self.books.open_model(uuid, tenants[0])
+            self.books.open_model(uuid, tenants[0], self.tariff)
         if step.covered_ns == 0:
             if step.why is not None:
                 self._forget_pending(on_it, uuid)
