@@ -83,7 +83,7 @@ bench-load: $(VENV)/.dev ## Compare load generators against one mock engine
 	@$(BIN)/python benchmarks/load.py --venvs .build/bench-load --make-venvs python3.12
 
 .PHONY: bench-fleet
-bench-fleet: $(VENV)/.dev apt ## Measure what a thousand simulated nodes cost a real Prometheus (3 minutes)
+bench-fleet: $(VENV)/.dev apt ## Measure what a thousand simulated nodes cost a real Prometheus (4 minutes)
 	@$(BIN)/python benchmarks/fleet.py
 
 .PHONY: bench-exporter

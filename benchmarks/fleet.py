@@ -139,8 +139,8 @@ def main() -> int:
     parser.add_argument("--nodes", type=int, default=1000)
     parser.add_argument("--gpus", type=int, default=8)
     parser.add_argument("--models", type=int, default=2)
-    parser.add_argument("--interval", type=float, default=5.0, help="seconds between scrapes")
-    parser.add_argument("--seconds", type=float, default=120.0)
+    parser.add_argument("--interval", type=float, default=10.0, help="seconds between scrapes")
+    parser.add_argument("--seconds", type=float, default=220.0)
     options = parser.parse_args()
     if shutil.which("prometheus") is None:
         raise SystemExit("prometheus is not installed; on Debian: apt-get install prometheus")
