@@ -188,6 +188,10 @@ def main() -> int:
         f"     Prometheus: {memory / 1e9:.2f} GB, {spent:.2f} cores; "
         f"{in_window:.0f} samples of a series in 5 min"
     )
+    print(
+        f"     so {spent * RULES_EACH_S:.1f} s of CPU in {RULES_EACH_S} s, for the scrapes and one "
+        "evaluation of all rules"
+    )
     rules_s = {name: statistics.median(took) for name, took in groups.items()}
     for group, seconds in rules_s.items():
         print(f"     {group}: {seconds:.3f} s an evaluation, median of {len(groups[group])}")
