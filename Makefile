@@ -10,8 +10,9 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	&& echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
-# Debian packages that tests use: the real Prometheus tools.
-APT := prometheus prometheus-pushgateway chromium fonts-dejavu-core
+# Debian packages that tests use: the real Prometheus tools, a store to write to, a browser.
+APT := prometheus prometheus-pushgateway victoria-metrics chromium fonts-dejavu-core
+APT_COMMANDS := promtool prometheus-pushgateway victoria-metrics chromium
 
 .PHONY: help
 help: ## List these targets
@@ -46,7 +47,7 @@ demo: model ## Run a real model here and say what its tokens cost
 
 .PHONY: apt
 apt: $(BIN)/joulemark # Debian packages for tests; tests that need them are skipped with a reason elsewhere
-	@if command -v apt-get >/dev/null && ! { command -v promtool && command -v prometheus-pushgateway && command -v chromium; } >/dev/null; then \
+	@if command -v apt-get >/dev/null && ! { $(foreach tool,$(APT_COMMANDS),command -v $(tool) &&) true; } >/dev/null; then \
 		if [ "$$(id -u)" = 0 ]; then \
 			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
 				--no-install-recommends $(APT) >/dev/null; \
@@ -81,6 +82,14 @@ bench-meter: $(VENV)/.dev ## Compare energy meters on one emulated truth (about 
 .PHONY: bench-load
 bench-load: $(VENV)/.dev ## Compare load generators against one mock engine
 	@$(BIN)/python benchmarks/load.py --venvs .build/bench-load --make-venvs python3.12
+
+.PHONY: bench-fleet
+bench-fleet: $(VENV)/.dev apt ## Measure what a thousand simulated nodes cost a real Prometheus (4 minutes)
+	@$(BIN)/python benchmarks/fleet.py
+
+.PHONY: bench-exporter
+bench-exporter: $(VENV)/.dev ## Measure what the exporter costs: CPU, memory, scrape
+	@$(BIN)/python benchmarks/exporter.py
 
 .PHONY: bench-verdict
 bench-verdict: $(VENV)/.dev ## Calibrate the verdicts of compare and regress by simulation

@@ -27,6 +27,7 @@ from harness import plugins  # noqa: E402 - the checkout, installed or not
 
 RULES = ROOT / "dashboards" / "rules" / "joulemark.rules.yml"
 WINDOW_S = 300
+RATES = "model:joulemark_generated_tokens:rate5m"
 RATIOS = {
     "J/generated token": (
         "model:joulemark_model_energy_joules_per_generated_tokens:ratio_rate5m",
@@ -110,13 +111,23 @@ def moved(prometheus: str, selector: str, t_s: float) -> float:
 
 
 def report(prometheus: str, t_s: float) -> bool:
-    """Print the rules' numbers beside our own arithmetic; False if they differ by 1 %."""
-    tokens = moved(prometheus, "joulemark_generated_tokens_total", t_s)
+    """
+    Print the rules' numbers beside our own arithmetic; False if they differ by 1 %.
+
+    Args:
+        prometheus: its URL.
+        t_s: when the ratios were evaluated.
+    """
+    # Ratios are of rates that their own group evaluated up to an interval before: the raw counters
+    # have to be those of that instant.
+    (row,) = query(prometheus, f"timestamp({RATES})", t_s)
+    then_s = float(row["value"][1])
+    tokens = moved(prometheus, "joulemark_generated_tokens_total", then_s)
     good = True
     print(f"\n{'':20} {'by rule':>12} {'by raw counters':>16} {'difference':>11}")
     for name, (rule, selector, factor) in RATIOS.items():
         (row,) = query(prometheus, rule, t_s)
-        ours = factor * moved(prometheus, selector, t_s) / tokens
+        ours = factor * moved(prometheus, selector, then_s) / tokens
         theirs = float(row["value"][1])
         good &= abs(theirs / ours - 1) < 0.01
         print(f"{name:20} {theirs:12.6f} {ours:16.6f} {theirs / ours - 1:+11.3%}")
@@ -155,9 +166,7 @@ def demonstrate(folder: Path, power: str, seconds: float) -> bool:
             f'[[engine]]\nurl = "{engine_url}/metrics"\nmodel_name = "{Path(engine.model).stem}"\n'
             f"pid = {server.pid}\n"
         )
-        argv = (sys.executable, "-m", "harness", "export", "--config", f"{folder}/exporter.toml")
-        exporter = stack.enter_context(running(*argv, log=logs["exporter"], env=environment))
-        wait_for(f"{exporter_url}/-/ready", exporter, logs["exporter"])
+        # Prometheus first: what a counter counts before its first scrape is not seen.
         prometheus = stack.enter_context(
             running(
                 "prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=data",
@@ -165,6 +174,9 @@ def demonstrate(folder: Path, power: str, seconds: float) -> bool:
             )
         )  # fmt: skip
         wait_for(f"{prometheus_url}/-/ready", prometheus, logs["prometheus"])
+        argv = (sys.executable, "-m", "harness", "export", "--config", f"{folder}/exporter.toml")
+        exporter = stack.enter_context(running(*argv, log=logs["exporter"], env=environment))
+        wait_for(f"{exporter_url}/-/ready", exporter, logs["exporter"])
         print(f"exporter at {exporter_url}, Prometheus at {prometheus_url}")
         print(f"idle for 12 s, for the baseline; then load for {seconds:.0f} s", flush=True)
         time.sleep(12)

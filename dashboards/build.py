@@ -7,7 +7,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from grafana_foundation_sdk.builders import common, dashboard, prometheus, stat, table, timeseries
+from grafana_foundation_sdk.builders import (
+    common,
+    dashboard,
+    prometheus,
+    stat,
+    statetimeline,
+    table,
+    timeseries,
+)
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import common as common_models
 from grafana_foundation_sdk.models import dashboard as models
@@ -16,10 +24,18 @@ FOLDER = Path(__file__).resolve().parent
 sys.path.insert(0, str(FOLDER))
 
 import panels  # noqa: E402 - beside this script, which is no package
+from boards import BOARDS  # noqa: E402 - likewise
 
 _SOURCE = common_models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 _HEIGHT = 8
-_BUILDERS = {"timeseries": timeseries.Panel, "stat": stat.Panel, "table": table.Panel}
+_BUILDERS = {
+    "timeseries": timeseries.Panel,
+    "stat": stat.Panel,
+    "table": table.Panel,
+    "statetimeline": statetimeline.Panel,
+}
+_MERGE = models.DataTransformerConfig(id_val="merge", options={})
+"""Queries of a table side by side, one row for each set of labels."""
 
 
 def board(told: panels.Board) -> str:
@@ -57,6 +73,18 @@ def board(told: panels.Board) -> str:
             .multi(True)
             .current(models.VariableOption(selected=True, text="All", value="$__all"))
         )
+    if told.runs_marked:
+        built.annotation(
+            dashboard.AnnotationQuery()
+            .name("Benchmark runs")
+            .datasource(_SOURCE)
+            .enable(True)
+            .icon_color("purple")
+            .expr("joulemark_run_active == 1")
+            .step("10s")
+            .title_format("{{run}} {{window}}")
+            .tag_keys("run_id,engine,model")
+        )
     for title, row in told.rows:
         built.with_row(dashboard.Row(title))
         for one in row:
@@ -64,7 +92,9 @@ def board(told: panels.Board) -> str:
     return JSONEncoder(sort_keys=True, indent=2).encode(built.build()) + "\n"
 
 
-def _panel(told: panels.Panel) -> timeseries.Panel | stat.Panel | table.Panel:
+def _panel(
+    told: panels.Panel,
+) -> timeseries.Panel | stat.Panel | table.Panel | statetimeline.Panel:
     made = (
         _BUILDERS[told.kind]()
         .title(told.title)
@@ -77,11 +107,13 @@ def _panel(told: panels.Panel) -> timeseries.Panel | stat.Panel | table.Panel:
     )
     for number, (text, legend) in enumerate(told.queries):
         target = prometheus.Dataquery().expr(text).legend_format(legend).ref_id("ABCDEF"[number])
-        if told.kind != "timeseries":
+        if told.kind in {"stat", "table"}:
             target.instant()
         if told.kind == "table":
             target.format("table")
         made.with_target(target)
+    if told.kind == "table" and len(told.queries) > 1:
+        made.with_transformation(_MERGE)
     if told.kind == "timeseries":
         made.min(0).fill_opacity(8).legend(
             common.VizLegendOptions()
@@ -98,7 +130,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if stale")
     check = parser.parse_args().check
     stale = []
-    for told in panels.BOARDS:
+    for told in BOARDS:
         path = FOLDER / f"{told.uid}.json"
         text = board(told)
         if check and (not path.is_file() or path.read_text(encoding="utf-8") != text):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.parse
 import urllib.request
@@ -23,6 +25,9 @@ BOARDS = sorted(FOLDER.glob("*.json"))
 sys.path.insert(0, str(FOLDER))
 
 import panels  # noqa: E402 - beside the boards, in no package
+from boards import BOARDS as TOLD  # noqa: E402 - likewise
+
+RUN = (ROOT / "tests" / "golden" / "run" / "openmetrics.txt").read_text(encoding="utf-8")
 
 
 def test_the_boards_are_what_the_script_makes():
@@ -49,13 +54,13 @@ def test_a_board_can_be_imported_anywhere_and_explains_itself(path):
 
 
 def test_every_board_that_is_described_is_there_and_no_other():
-    assert {path.stem for path in BOARDS} == {board.uid for board in panels.BOARDS}
+    assert {path.stem for path in BOARDS} == {board.uid for board in TOLD}
 
 
 def queries() -> list[tuple[panels.Panel, str]]:
     return [
         (panel, text)
-        for board in panels.BOARDS
+        for board in TOLD
         for _, row in board.rows
         for panel in row
         for text, _ in panel.queries
@@ -64,11 +69,46 @@ def queries() -> list[tuple[panels.Panel, str]]:
 
 def test_every_metric_that_a_panel_reads_exists():
     rules = (FOLDER / "rules" / "joulemark.rules.yml").read_text(encoding="utf-8")
-    known = set(re.findall(r"record: (\S+)", rules)) | metric_set.BY_NAME.keys()
+    known = set(re.findall(r"record: (\S+)", rules)) | metric_set.BY_NAME.keys() | pushed_names()
     for panel, text in queries():
-        read = set(re.findall(r"(?<![\w:])(?:\w+:)?joulemark_\w+(?::\w+)?", text))
-        assert read, panel.title
-        assert read <= known, panel.title
+        by_name = re.findall(r"(?<![\w:\"])(?:\w+:)?joulemark_\w+(?::\w+)?", text)
+        by_pattern = re.findall(r'__name__=~"([^"]+)"', text)
+        assert by_name or by_pattern, panel.title
+        assert set(by_name) <= known, panel.title
+        for pattern in by_pattern:
+            assert any(re.fullmatch(pattern, name) for name in known), panel.title
+
+
+def pushed_names() -> set[str]:
+    return set(re.findall(r"^(joulemark_run\w*)", pushed(0, active=True), re.MULTILINE))
+
+
+def pushed(step: int, *, active: bool) -> str:
+    """What `joulemark push` puts into a store of one emulated run."""
+    live = (
+        f'joulemark_run_active{{run_id="golden",run="quickstart",window="steady"}} {int(active)}\n'
+        'joulemark_run_emulated_gpu_power_watts{run_id="golden",power_kind="emulated",device="g"}'
+        f" {300 + step}\n"
+        f'joulemark_run_output_tokens_per_second{{run_id="golden"}} {80 + step}\n'
+    )
+    return RUN.replace("# EOF\n", live + "# EOF\n")
+
+
+class Runs(http.server.BaseHTTPRequestHandler):
+    """Shows a run as if it had been pushed, one step further at each look."""
+
+    looks = 0
+
+    def do_GET(self) -> None:
+        type(self).looks += 1
+        body = pushed(self.looks, active=self.looks > 1).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/openmetrics-text; version=1.0.0")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
 
 
 def free_port() -> int:
@@ -100,6 +140,8 @@ def prometheus(tmp_path_factory):
         pytest.skip("prometheus is not installed (Debian: prometheus)")
     folder = tmp_path_factory.mktemp("prometheus")
     engine, exporter, server = free_port(), free_port(), free_port()
+    runs = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Runs)
+    threading.Thread(target=runs.serve_forever, daemon=True).start()
     (folder / "e.toml").write_text(
         f'[exporter]\nlisten = "127.0.0.1:{exporter}"\n[power]\nsources = ["nvml"]\n'
         "provisioned_w = 1300.0\n[cost]\nprice_per_kwh = 0.1\ngrams_per_kwh = 300.0\n"
@@ -111,6 +153,8 @@ def prometheus(tmp_path_factory):
         "global: {scrape_interval: 1s, evaluation_interval: 2s, external_labels: {cluster: c}}\n"
         "rule_files: [rules.yml]\nscrape_configs:\n- job_name: joulemark\n  static_configs:\n"
         f"  - targets: ['127.0.0.1:{exporter}']\n    labels: {{cluster: c}}\n"
+        "- job_name: runs\n  static_configs:\n"
+        f"  - targets: ['127.0.0.1:{runs.server_port}']\n"
     )
     program = [sys.executable, "-m", "harness"]
     listen = f"--web.listen-address=127.0.0.1:{server}"
@@ -121,6 +165,7 @@ def prometheus(tmp_path_factory):
         ["prometheus", "--config.file=p.yml", "--storage.tsdb.path=data", listen],
     ]
     with contextlib.ExitStack() as stack:
+        stack.callback(runs.shutdown)
         for command in commands:
             process = subprocess.Popen(
                 command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -152,7 +197,8 @@ def _load(port: int) -> None:
 
 
 def ask(base: str, text: str) -> list:
-    options = urllib.parse.urlencode({"query": re.sub(r'"\$\w+"', '".*"', text)})
+    text = re.sub(r'"\$\w+"', '".*"', text).replace("$__range", "5m")
+    options = urllib.parse.urlencode({"query": text})
     answer = json.loads(get(f"{base}/api/v1/query?{options}"))
     assert answer["status"] == "success", text
     result: list = answer["data"]["result"]
@@ -168,10 +214,37 @@ def test_every_panel_shows_data_of_a_real_exporter_in_a_real_prometheus(promethe
     assert all(row["value"][1] != "NaN" for row in rows)
 
 
-@pytest.mark.parametrize("board", panels.BOARDS, ids=lambda board: board.uid)
+@pytest.mark.parametrize("board", TOLD, ids=lambda board: board.uid)
 def test_every_variable_offers_something(prometheus, board):
     for query in board.variables.values():
         selector, label = re.fullmatch(r"label_values\((.*), (\w+)\)", query).groups()
         options = urllib.parse.urlencode({"match[]": re.sub(r'"\$\w+"', '".*"', selector)})
         values = json.loads(get(f"{prometheus}/api/v1/label/{label}/values?{options}"))["data"]
         assert values, query
+
+
+def test_the_mark_of_a_benchmark_run_finds_it(prometheus):
+    """Boards of live nodes show runs without Grafana's API: where `joulemark_run_active` is 1."""
+    for path in BOARDS:
+        board = json.loads(path.read_text(encoding="utf-8"))
+        marks = [one["expr"] for one in board.get("annotations", {}).get("list", [])]
+        assert bool(marks) == (path.stem != "joulemark-run")
+        for expr in marks:
+            (row,) = ask(prometheus, expr)
+            assert row["metric"]["run"] == "quickstart"
+
+
+def test_there_are_the_three_boards():
+    assert [board.uid for board in TOLD] == ["joulemark-fleet", "joulemark-node", "joulemark-run"]
+
+
+def test_the_mixin_gives_the_boards_the_rules_and_the_alerts():
+    jsonnet = pytest.importorskip("_jsonnet", reason="the dev extra has it")
+    source = "local m = import 'mixin.libsonnet'; {d: m.grafanaDashboards,"
+    source += " r: m.prometheusRules, a: m.prometheusAlerts}"
+    made = json.loads(jsonnet.evaluate_snippet("test", source, jpathdir=[str(FOLDER)]))
+    assert made["d"] == {path.name: json.loads(path.read_text(encoding="utf-8")) for path in BOARDS}
+    rules = (FOLDER / "rules" / "joulemark.rules.yml").read_text(encoding="utf-8")
+    for word, groups in (("record", made["r"]["groups"]), ("alert", made["a"]["groups"])):
+        names = [rule[word] for group in groups for rule in group["rules"]]
+        assert names == re.findall(rf"- {word}: (\S+)", rules)

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -33,7 +34,11 @@ from harness.production import (
     mig_activity,
     settings,
 )
-from harness.production.node import Usage
+from harness.production.attribution import Owner
+from harness.production.engines import EnginePool
+from harness.production.findings import Findings
+from harness.production.node import Node
+from harness.production.readings import EngineReading, Usage
 from harness.production.scrape import Target
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -232,6 +237,91 @@ def test_engines_come_from_annotated_pods_of_this_node_through_a_read_only_call(
     assert (found.instance_id, found.kind, found.devices) == ("llm/a", "vllm", ("g0",))
 
 
+class Api:
+    """A Kubernetes API server that knows one list, over TLS, to who shows the token."""
+
+    def __init__(self) -> None:
+        self.pods: list[dict] = []
+        self.status = 200
+        self.requests: list[bytes] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, EOFError):
+            head = await reader.readuntil(b"\r\n\r\n")
+            self.requests.append(head)
+            known = b"\r\nAuthorization: Bearer t0k3n\r\n" in head
+            body = orjson.dumps({"items": self.pods})
+            status = self.status if known else 401
+            writer.write(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(body)))
+            writer.write(body)
+            await writer.drain()
+        writer.close()
+
+
+def test_the_daemon_follows_pods_by_the_read_only_api_and_keeps_them_when_it_refuses(tmp_path):
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+         "-nodes", "-keyout", "k.pem", "-out", "ca.pem", "-days", "2", "-subj", "/CN=kubernetes",
+         "-addext", "subjectAltName=IP:127.0.0.1"],
+        cwd=tmp_path, check=True, capture_output=True,
+    )  # fmt: skip
+    (tmp_path / "token").write_text("t0k3n\n")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "ca.pem", tmp_path / "k.pem")
+    api = Api()
+
+    async def follow() -> list[set[str]]:
+        mock = MockServer(MockSettings(port=0, model="m"), log=None)
+        engine = pod("a", scrape="true", port=str(await mock.start()))
+        engine["status"]["podIP"] = "127.0.0.1"
+        server = await asyncio.start_server(api.serve, "127.0.0.1", 0, ssl=context)
+        port = server.sockets[0].getsockname()[1]
+        kubernetes = {
+            "node": "n1", "api": f"https://127.0.0.1:{port}",
+            "token_file": str(tmp_path / "token"), "ca_file": str(tmp_path / "ca.pem"),
+        }  # fmt: skip
+        made = daemon.Daemon(
+            settings.parse(
+                {
+                    "exporter": {"snapshot_s": 0.1},
+                    "power": {"sources": ["scripted"]},
+                    "discovery": {"refresh_s": 0.05, "kubernetes": kubernetes},
+                }
+            )
+        )
+        task = asyncio.create_task(made.run())
+        seen = []
+
+        async def looks(more: int) -> None:
+            enough = len(api.requests) + more
+            while len(api.requests) < enough:  # noqa: ASYNC110 - it counts
+                await asyncio.sleep(0.02)
+            seen.append({owner.instance_id for owner in made.node.instances})
+
+        async with asyncio.timeout(60):
+            await looks(3)
+            api.pods = [pod("b"), engine]
+            while not made.node.instances:  # noqa: ASYNC110 - it counts
+                await asyncio.sleep(0.02)
+            await looks(1)
+            api.status = 403
+            await looks(10)
+            api.pods, api.status = [], 200
+            while made.node.instances:  # noqa: ASYNC110 - it counts
+                await asyncio.sleep(0.02)
+            await looks(1)
+        made.stop()
+        await task
+        server.close()
+        await mock.stop()
+        return seen
+
+    assert asyncio.run(follow()) == [set(), {"llm/a"}, {"llm/a"}, set()]
+    # Nothing but one read of this node's own pods was ever asked for.
+    lines = {request.partition(b"\r\n")[0] for request in api.requests}
+    assert lines == {b"GET /api/v1/pods?fieldSelector=spec.nodeName%3Dn1 HTTP/1.1"}
+
+
 # --- who is on a GPU -----------------------------------------------------------------------
 
 
@@ -277,6 +367,23 @@ def test_throttling_is_counted_by_looks_that_found_its_counter_moved():
         one.advance({"driver": "d", "gpus": {"g0": gpu}})
     assert one.throttles == {("g0", "sw_thermal"): 2}
     assert one.gauges == {"g0": {"device_power_limit_watts": 700.0}}
+
+
+@pytest.mark.parametrize(("most", "codes"), [(2, ()), (1, ("owners_overflow",))])
+def test_more_instances_than_allowed_are_a_finding_and_exactly_as_many_are_none(most, codes):
+    made = Node(max_owners=most)
+    for t_s in range(2):
+        engines = [
+            EngineReading(
+                owner=Owner(model_name="m", engine="vllm", instance_id=name),
+                devices=("g",),
+                tokens={"generated": 1.0 * t_s},
+            )
+            for name in ("one", "two")
+        ]
+        made.advance(t_s * 10**9, {}, engines)
+    pool = EnginePool(settings.TargetsConfig())
+    assert Findings(state_kept=True).codes(made, [], pool) == codes
 
 
 # --- the configuration ---------------------------------------------------------------------

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from pathlib import Path
@@ -15,7 +16,8 @@ from harness.production.baseline import Baseline
 from harness.production.books import Tariff
 from harness.production.follower import CounterFollower
 from harness.production.meter import Meter, Reading
-from harness.production.node import OVERFLOW, Device, EngineReading, Node, Usage
+from harness.production.node import OVERFLOW, Node
+from harness.production.readings import Device, EngineReading, Usage
 from harness.production.split import split
 from harness.timeline import ReadStatus
 
@@ -234,13 +236,19 @@ ENGINE = st.tuples(
     st.one_of(st.none(), st.floats(0, 1)),
     st.one_of(st.none(), st.floats(0, 1)),
 )
+RESTART = st.tuples(
+    st.sampled_from([0.0, 3.0, 600.0]),  # seconds without the daemon
+    st.booleans(),  # the machine was booted again: the monotonic clock starts anew
+    st.sampled_from([0.0, 0.0, 3600.0, -3600.0]),  # what somebody set the wall clock by
+)
 HISTORY = st.lists(
     st.tuples(
-        st.sampled_from([0.5, 1.0, 1.0, 2.0, 7.0, 30.0]),
+        # Below zero: a reading that comes late, with an older stamp than the one before.
+        st.sampled_from([0.5, 1.0, 1.0, 2.0, 7.0, 30.0, -0.25]),
         st.tuples(READS, READS),
         st.tuples(ENGINE, ENGINE),
         st.sampled_from([0.0, 0.0, 0.5]),
-        st.sampled_from([False, False, False, True]),
+        st.one_of(st.none(), st.none(), st.none(), RESTART),
     ),
     max_size=30,
 )
@@ -257,26 +265,40 @@ def fields(node: Node) -> list[dict]:
 
 
 class World:
-    """Two devices and two engines that do what a drawn history says."""
+    """Devices and two engines that do what a drawn history says, on clocks that are set about."""
 
-    def __init__(self) -> None:
+    def __init__(self, devices: int = 2) -> None:
         # Stamps of the machine's own clock would make the history depend on the hour.
-        self.t_ns = 10**15
-        self.joules = {"g0": 5000.0, "g1": 0.0}
+        self.now = state_file.Now(t_ns=10**15, t_wall_ns=10**18, boot_id="boot")
+        # The first reading of all may be late itself.
+        self.elapsed_ns = self.believed_ns = S // 4
+        """What the daemon can at most think has passed: a wall clock set forward misleads it."""
+        self.joules = {f"g{n}": 5000.0 * (n == 0) for n in range(devices)}
         self.tokens = {A: 0.0, B: 0.0}
 
     def readings(self, gap_s: float, reads) -> dict[str, Reading]:
-        self.t_ns += round(gap_s * S)
+        late = gap_s < 0
+        self.pass_time(0 if late else round(gap_s * S))
+        t_ns = self.now.t_ns + (round(gap_s * S) if late else 0)
         found = {}
         for uuid, (what, watts) in zip(self.joules, reads, strict=True):
-            value = 0.0 if what == "reset" else self.joules[uuid] + watts * gap_s
+            value = 0.0 if what == "reset" else self.joules[uuid] + watts * max(gap_s, 0)
             self.joules[uuid] = value
             if what in {"run", "reset"}:
-                found[uuid] = Reading(t_ns=self.t_ns, energy_j=value)
+                found[uuid] = Reading(t_ns=t_ns, energy_j=value)
             elif what != "missing":
                 status = ReadStatus.LOST if what == "lost" else ReadStatus.TIMEOUT
-                found[uuid] = Reading(t_ns=self.t_ns, energy_j=None, status=status)
+                found[uuid] = Reading(t_ns=t_ns, energy_j=None, status=status)
         return found
+
+    def pass_time(self, ns: int, *, boot: bool = False, step_ns: int = 0) -> None:
+        self.elapsed_ns += ns
+        self.believed_ns += ns + (max(step_ns, 0) if boot else 0)
+        self.now = state_file.Now(
+            t_ns=10**10 if boot else self.now.t_ns + ns,
+            t_wall_ns=self.now.t_wall_ns + ns + step_ns,
+            boot_id=self.now.boot_id + "+" if boot else self.now.boot_id,
+        )
 
     def engines(self, engines) -> list[EngineReading]:
         found = []
@@ -290,44 +312,88 @@ class World:
 
 
 def fresh() -> Node:
-    prices = Tariff(price_per_kwh=0.1, pue=1.2, grams_per_kwh=400.0, device_price_per_hour=2.0)
+    prices = Tariff(
+        price_per_kwh=0.1, pue=1.2, grams_per_kwh=400.0,
+        device_price_per_hour=2.0, device_grams_per_hour=30.0,
+    )  # fmt: skip
     return Node(tariff=prices, max_owners=3)
 
 
-def reloaded(node: Node, path: Path, t_ns: int) -> Node:
-    """The same account after a restart of the daemon."""
-    state_file.save(node, path, t_ns=t_ns, sync=False)
+def restarted(node: Node, path: Path, world: World, restart) -> Node:
+    """The same account after a restart of the daemon, or of the machine."""
+    down_s, boot, step_s = restart
+    state_file.save(node, path, t_ns=world.now.t_ns, sync=False, at=world.now)
+    world.pass_time(round(down_s * S), boot=boot, step_ns=round(step_s * S))
     again = fresh()
-    state_file.load(again, path)
+    found, told_s = state_file.load(again, path, at=world.now)
+    assert found
+    # Within a boot the monotonic clock tells; across one only a wall clock that went on can.
+    assert told_s == pytest.approx(down_s) or (boot and step_s)
     assert fields(again) == fields(node)
-    for account in again.accounts.values():
-        # The clock of these histories is not the machine's; say when it was saved.
-        account.meter.since_ns = t_ns
     return again
 
 
-@given(HISTORY)
-def test_energy_is_conserved_and_every_second_accounted_for_over_any_history(
-    tmp_path_factory, history
-):
-    """Restarts, resets, lost GPUs, missed scrapes, engines coming, going and sharing, reloads."""
-    path = tmp_path_factory.mktemp("state") / "state.json"
-    node, world = fresh(), World()
-    first_ns = world.t_ns
+def live(world: World, path: Path, history) -> None:
+    """Play a history, and check after every snapshot what must always hold."""
+    node = fresh()
     for uuid in world.joules:
         node.add_device(device(uuid))
-    for gap_s, reads, engines, foreign, reload in history:
+    for gap_s, reads, engines, foreign, restart in history:
         before = fields(node)
         readings = world.readings(gap_s, reads)
-        node.advance(world.t_ns, readings, world.engines(engines), foreign={"g0": foreign})
+        node.advance(world.now.t_ns, readings, world.engines(engines), foreign={"g0": foreign})
         check(node)
         for old, new in zip(before, fields(node), strict=True):
             assert all(new[key] >= value for key, value in old.items())
         for account in node.accounts.values():
             meter = account.meter
             accounted_ns = meter.covered_ns + sum(meter.uncovered_by().values())
-            assert 0 <= accounted_ns <= world.t_ns - first_ns
-        node = reloaded(node, path, world.t_ns) if reload else node
+            assert 0 <= accounted_ns <= world.believed_ns
+            assert meter.covered_ns <= world.elapsed_ns
+        node = restarted(node, path, world, restart) if restart else node
+
+
+@given(HISTORY)
+def test_energy_is_conserved_and_every_second_accounted_for_over_any_history(
+    tmp_path_factory, history
+):
+    """
+    Whatever happens to two devices and two engines.
+
+    Engines come, go, restart and share, by MIG or not; counters go back, devices are lost, scrapes
+    are missed or late, the daemon or the machine is restarted, the wall clock is set.
+    """
+    live(World(), tmp_path_factory.mktemp("state") / "state.json", history)
+
+
+EIGHT = tuple(f"g{n}" for n in range(8))
+ON_EIGHT = st.tuples(
+    st.sampled_from(["up", "up", "down", "gone", "restart"]),
+    st.integers(0, 500),
+    st.one_of(
+        st.just(EIGHT), st.sets(st.sampled_from(EIGHT)).map(lambda some: tuple(sorted(some)))
+    ),
+    st.one_of(st.none(), st.floats(0, 4)),
+    st.one_of(st.none(), st.floats(0, 1)),
+    st.one_of(st.none(), st.floats(0, 1)),
+)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([0.5, 1.0, 7.0]),
+            st.tuples(*[READS] * 8),
+            st.tuples(ON_EIGHT, ON_EIGHT),
+            st.sampled_from([0.0, 0.5]),
+            st.one_of(st.none(), st.none(), RESTART),
+        ),
+        max_size=6,
+    )
+)
+def test_a_model_over_eight_devices_conserves_each_of_them(tmp_path_factory, history):
+    """Tensor parallel over all or some of eight devices, another model beside it on any of them."""
+    live(World(8), tmp_path_factory.mktemp("state") / "state.json", history)
 
 
 def test_every_second_is_covered_or_uncovered_once():
@@ -342,6 +408,20 @@ def test_every_second_is_covered_or_uncovered_once():
     assert account.uncovered_by() == {"lost": 2 * S, "reset": 1 * S, "gap": 10 * S}
     assert account.total_uj == 300_000_000
     assert account.resets == 1
+
+
+def test_a_models_series_are_there_at_zero_before_their_first_joule():
+    """Prometheus only sees an increase of a series that it has scraped before."""
+    node = Node(tariff=Tariff(price_per_kwh=0.1, device_price_per_hour=2.0))
+    node.add_device(device("g0"))
+    node.advance(0, {"g0": read(0, 0)}, [engine(A, 0.0)])
+    assert node.books.cost == {(A, "g0", part): 0.0 for part in ("energy", "facility", "device")}
+    assert not node.books.emissions_g
+    assert {(key.owner, key.state): value for key, value in node.books.energy_uj.items()} == {
+        (A, "active"): 0,
+        (A, "idle"): 0,
+    }
+    check(node)
 
 
 def test_one_model_over_eight_devices_owns_all_of_them_once():
@@ -376,6 +456,42 @@ def test_a_silent_engine_owns_nothing_after_a_while_and_its_backlog_has_no_joule
     assert node.books.unattributed_uj["g0", "engine_silent"] == 13 * 100_000_000
     node.advance(30 * S, {"g0": read(30, 3000.0)}, [engine(A, 70.0)])
     assert node.books.uncovered_tokens[A, "generated"] == 70.0
+
+
+def test_a_price_and_an_intensity_make_each_component_of_emissions():
+    node = Node(tariff=Tariff(grams_per_kwh=400.0, pue=1.25, device_grams_per_hour=36.0))
+    node.add_device(device("g0"))
+    for t_s in range(2):
+        node.advance(t_s * S, {"g0": read(t_s, 3.6e4 * t_s)}, [engine(A, t_s, running=1)])
+    grams = {part: value for (_, _, part), value in node.books.emissions_g.items()}
+    # 0.01 kWh, a quarter more for the facility, and a second of 36 g an hour.
+    assert grams == pytest.approx({"energy": 4.0, "facility": 1.0, "device": 0.01})
+
+
+def test_instances_of_a_known_model_beyond_the_limit_share_a_series_of_that_model():
+    """Pods have new names at each rollout: the model's own rates must survive that."""
+    node = Node(max_owners=1)
+    node.add_device(device("g0"))
+    later = dataclasses.replace(A, instance_id="two")
+    for t_s in range(3):
+        both = [engine(one, 10.0 * t_s, running=1) for one in (A, later)]
+        node.advance(t_s * S, {"g0": read(t_s, 100.0 * t_s)}, both)
+    assert {key.owner for key in node.books.energy_uj} == {
+        A, dataclasses.replace(A, instance_id="overflow")
+    }  # fmt: skip
+    check(node)
+
+
+def test_baselines_of_ever_new_sets_of_models_are_forgotten_and_the_present_one_is_kept():
+    node = Node(max_owners=1000)
+    node.add_device(device("g0"))
+    for t_s in range(100):
+        name = "kept" if t_s % 2 else f"lora-{t_s}"
+        owner = Owner(model_name=name, engine="vllm", instance_id="one")
+        node.advance(t_s * S, {"g0": read(t_s, 100.0 * t_s)}, [engine(owner, 0.0, running=0)])
+    baselines = node.accounts["g0"].baselines
+    assert len(baselines) == 32
+    assert baselines["kept"].idle_s > 40
 
 
 def test_owners_beyond_the_limit_share_one_series():

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 RULES = ROOT / "dashboards" / "rules" / "joulemark.rules.yml"
+SCALE = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
 ENERGY = "model:joulemark_model_energy_joules:rate5m"
 TOKENS = "model:joulemark_generated_tokens:rate5m"
 RATIO = "model:joulemark_model_energy_joules_per_generated_tokens:ratio_rate5m"
@@ -27,8 +29,15 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def query(port: int, text: str) -> list[dict]:
-    options = urllib.parse.urlencode({"query": text})
+def example(key: str) -> str:
+    """The configuration that docs/scale.md shows, as it is there."""
+    blocks = re.findall(r"^```yaml\n(.*?)^```", SCALE, flags=re.MULTILINE | re.DOTALL)
+    (found,) = [block for block in blocks if block.startswith(key)]
+    return found
+
+
+def query(port: int, text: str, **more: float) -> list[dict]:
+    options = urllib.parse.urlencode({"query": text, **more})
     url = f"http://127.0.0.1:{port}/api/v1/query?{options}"
     with urllib.request.urlopen(url, timeout=30) as answer:
         found: list[dict] = json.loads(answer.read())["data"]["result"]
@@ -46,12 +55,13 @@ def load(port: int) -> None:
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory):
-    """Two exporters of unlike power and load, a Prometheus for both, and one that federates it."""
+    """Two exporters of unlike power and load, a Prometheus for both, and what is above it."""
     if shutil.which("prometheus") is None:
         pytest.skip("prometheus is not installed (Debian: prometheus)")
     folder = tmp_path_factory.mktemp("fleet")
     engines, exporters = [free_port(), free_port()], [free_port(), free_port()]
-    cluster, above = free_port(), free_port()
+    cluster, above, store = free_port(), free_port(), free_port()
+    has_store = shutil.which("victoria-metrics") is not None
     program = [sys.executable, "-m", "harness"]
     commands = []
     for number, (engine, exporter) in enumerate(zip(engines, exporters, strict=True)):
@@ -72,13 +82,17 @@ def fleet(tmp_path_factory):
         "rule_files: [rules.yml]\n"
         "scrape_configs:\n- job_name: joulemark\n"
         f"  static_configs: [{{targets: {targets}, labels: {{cluster: c}}}}]\n"
+        + example("remote_write").replace("store:8428", f"127.0.0.1:{store}")
+        * has_store
     )
     (folder / "above.yml").write_text(
-        "global: {scrape_interval: 1s}\nscrape_configs:\n- job_name: federate\n"
-        "  honor_labels: true\n  metrics_path: /federate\n"
-        "  params: {'match[]': ['{__name__=~\"model:joulemark_.+\"}']}\n"
-        f"  static_configs: [{{targets: ['127.0.0.1:{cluster}']}}]\n"
+        "global: {scrape_interval: 1s}\n"
+        + example("scrape_configs").replace("cluster-1:9090", f"127.0.0.1:{cluster}")
     )
+    if has_store:
+        listen = f"-httpListenAddr=127.0.0.1:{store}"
+        path = "-storageDataPath=store-data"
+        commands.append(["victoria-metrics", listen, path, "-search.latencyOffset=0s"])
     for name, port in (("cluster", cluster), ("above", above)):
         listen = f"--web.listen-address=127.0.0.1:{port}"
         path = f"--storage.tsdb.path={name}-data"
@@ -101,7 +115,7 @@ def fleet(tmp_path_factory):
             time.sleep(0.3)
         else:
             pytest.fail("the fleet gave no ratio in 90 s")
-        yield cluster, above
+        yield cluster, above, store if has_store else None
 
 
 def settles(port: int, ratio: str) -> None:
@@ -118,7 +132,7 @@ def settles(port: int, ratio: str) -> None:
 
 
 def test_the_ratio_of_a_fleet_is_the_ratio_of_its_sums_and_no_mean_of_ratios(fleet):
-    cluster, _ = fleet
+    cluster, _, _ = fleet
     energy = "rate(joulemark_model_energy_joules_total[5m])"
     tokens = "rate(joulemark_generated_tokens_total[5m])"
     settles(cluster, f"{RATIO} / on (model_name) ({ENERGY} / {TOKENS})")
@@ -131,9 +145,27 @@ def test_the_ratio_of_a_fleet_is_the_ratio_of_its_sums_and_no_mean_of_ratios(fle
 
 
 def test_a_server_above_sees_the_same_numbers_with_their_cluster_and_kind(fleet):
-    cluster, above = fleet
+    cluster, above, _ = fleet
     (below,) = query(cluster, f"avg_over_time({RATIO}[20s])")
     (seen,) = query(above, f"avg_over_time({RATIO}[20s])")
     assert seen["metric"]["cluster"] == "c"
     assert seen["metric"]["power_kind"] == "emulated"
     assert float(seen["value"][1]) == pytest.approx(float(below["value"][1]), rel=0.2)
+
+
+def test_a_store_that_is_written_to_has_the_same_numbers_and_none_of_the_raw_series(fleet):
+    cluster, _, store = fleet
+    if store is None:
+        pytest.skip("victoria-metrics is not installed (Debian: victoria-metrics)")
+    end_s = time.monotonic() + 90
+    while time.monotonic() < end_s and not (rows := query(store, RATIO)):
+        time.sleep(0.5)
+    assert rows, "nothing arrived in 90 s"
+    # At one instant that both have: the store is as far behind as its writer's batches.
+    (stamp,) = query(store, f"timestamp({RATIO})")
+    t_s = float(stamp["value"][1])
+    (written,), (kept,) = query(store, RATIO, time=t_s), query(cluster, RATIO, time=t_s)
+    assert {**written["metric"], "__name__": RATIO} == {**kept["metric"], "__name__": RATIO}
+    assert float(written["value"][1]) == pytest.approx(float(kept["value"][1]), rel=1e-9)
+    assert query(cluster, "joulemark_model_energy_joules_total")
+    assert not query(store, "joulemark_model_energy_joules_total")

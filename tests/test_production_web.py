@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import gzip
+import shutil
 import socket
 import subprocess
 from collections.abc import AsyncIterator
@@ -15,19 +16,33 @@ from harness.production import web_config
 from harness.production.exposition_text import OPENMETRICS, TEXT
 from harness.production.web import Content, WebServer
 from harness.production.web_config import WebConfig
+from harness.production.web_reload import WebConfigFile
 
 SECRET = b"joulemark_device_energy_joules_total 1.0\n"
 
 
+class Fixed:
+    """A configuration that is in no file and stays as it is."""
+
+    def __init__(self, config: WebConfig) -> None:
+        self._config = config
+        self.listening = config.tls
+
+    def now(self) -> WebConfig:
+        return self._config
+
+
 @contextlib.asynccontextmanager
-async def server(config: WebConfig | None = None, **options) -> AsyncIterator[int]:
+async def server(config: WebConfig | WebConfigFile | None = None, **options) -> AsyncIterator[int]:
     content = Content(
         metrics=lambda openmetrics: SECRET + (b"# EOF\n" if openmetrics else b""),
         page=lambda: b"<html>" + SECRET,
         ready=lambda: options.pop("ready", True),
     )
     limit = options.pop("max_connections", 64)
-    made = WebServer(content, config or WebConfig(), max_connections=limit)
+    if not isinstance(config, WebConfigFile):
+        config = Fixed(config or WebConfig())
+    made = WebServer(content, config, max_connections=limit)
     port = await made.start("127.0.0.1", 0)
     try:
         yield port
@@ -229,33 +244,119 @@ def test_a_hash_that_is_not_bcrypt_and_an_unknown_key_are_refused(tmp_path):
     path = config_file(tmp_path, f"tls_server_config: {text}\n")
     with pytest.raises(ConfigError, match="client_ca_file"):
         web_config.read(path)
+    text = "{cert_file: c.pem, key_file: k.pem, client_allowed_sans: [a]}"
+    with pytest.raises(ConfigError, match="would let clients in without any"):
+        web_config.read(config_file(tmp_path, f"tls_server_config: {text}\n"))
 
 
-def keys(tmp_path) -> None:
+def keys(tmp_path, name: str = "") -> None:
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-         "-nodes", "-keyout", "k.pem", "-out", "c.pem", "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
+         "-nodes", "-keyout", f"{name}k.pem", "-out", f"{name}c.pem", "-days", "2",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
         cwd=tmp_path, check=True, capture_output=True,
     )  # fmt: skip
 
 
+MUTUAL = (
+    "tls_server_config: {cert_file: c.pem, key_file: k.pem, client_ca_file: c.pem, "
+    "client_auth_type: RequireAndVerifyClientCert%s}\n"
+)
+
+
+async def fetch(port: int, folder, *options: str) -> bytes:
+    process = await asyncio.create_subprocess_exec(
+        "curl", "-s", "-m", "10", *options, f"https://127.0.0.1:{port}/metrics",
+        cwd=folder, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    return (await process.communicate())[0]
+
+
+def mine(name: str = "") -> tuple[str, ...]:
+    """Options of a client that trusts one certificate and shows it."""
+    return ("--cacert", f"{name}c.pem", "--cert", f"{name}c.pem", "--key", f"{name}k.pem")
+
+
 def test_with_mutual_tls_only_a_known_certificate_is_answered(tmp_path):
     keys(tmp_path)
-    text = (
-        "tls_server_config: {cert_file: c.pem, key_file: k.pem, client_ca_file: c.pem, "
-        "client_auth_type: RequireAndVerifyClientCert}\n"
-    )
-    config = web_config.read(config_file(tmp_path, text))
+    config = WebConfigFile(config_file(tmp_path, MUTUAL % ""))
 
-    async def fetch(*options: str) -> bytes:
+    async def both() -> tuple[bytes, bytes]:
         async with server(config) as port:
-            process = await asyncio.create_subprocess_exec(
-                "curl", "-s", "-m", "10", "--cacert", "c.pem", *options,
-                f"https://127.0.0.1:{port}/metrics",
-                cwd=tmp_path, stdout=asyncio.subprocess.PIPE,
-            )  # fmt: skip
-            return (await process.communicate())[0]
+            nobody = await fetch(port, tmp_path, "--cacert", "c.pem")
+            return nobody, await fetch(port, tmp_path, *mine())
 
-    assert asyncio.run(fetch()) == b""
-    assert asyncio.run(fetch("--cert", "c.pem", "--key", "k.pem")) == SECRET
+    assert asyncio.run(both()) == (b"", SECRET)
+
+
+@pytest.mark.parametrize(
+    ("sans", "answer"), [("localhost", SECRET), ("127.0.0.1", SECRET), ("other.example", b"")]
+)
+def test_a_known_certificate_has_to_be_for_a_name_that_is_allowed(tmp_path, sans, answer):
+    keys(tmp_path)
+    path = config_file(tmp_path, MUTUAL % f", client_allowed_sans: [{sans}]")
+
+    async def one_client() -> bytes:
+        async with server(WebConfigFile(path)) as port:
+            return await fetch(port, tmp_path, *mine())
+
+    assert asyncio.run(one_client()) == answer
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_renewed_certificate_and_authority_hold_from_the_next_handshake_on(tmp_path, loop):
+    """And while the new one is half written, the old one does."""
+    run = asyncio.run if loop == "asyncio" else pytest.importorskip("uvloop").run
+    for name in ("", "new-"):
+        keys(tmp_path, name)
+    for part in ("c.pem", "k.pem"):
+        shutil.copy(tmp_path / part, tmp_path / f"old-{part}")
+    config = WebConfigFile(config_file(tmp_path, MUTUAL % ""))
+
+    async def renew() -> list[bytes]:
+        async with server(config) as port:
+            seen = [await fetch(port, tmp_path, *mine("old-"))]
+            (tmp_path / "c.pem").write_text("half")
+            seen.append(await fetch(port, tmp_path, *mine("old-")))
+            for part in ("c.pem", "k.pem"):
+                (tmp_path / f"new-{part}").rename(tmp_path / part)
+            seen.append(await fetch(port, tmp_path, *mine()))
+            # The old certificate is neither shown nor taken any more.
+            seen.append(await fetch(port, tmp_path, *mine("old-")))
+            taken = ("-k", "--cert", "old-c.pem", "--key", "old-k.pem")
+            return [*seen, await fetch(port, tmp_path, *taken)]
+
+    assert run(renew()) == [SECRET, SECRET, SECRET, b"", b""]
+
+
+def test_a_changed_password_holds_from_the_next_request_on(tmp_path):
+    bcrypt = pytest.importorskip("bcrypt", reason="joulemark[production] is not installed")
+
+    def users_file(password: bytes):
+        digest = bcrypt.hashpw(password, bcrypt.gensalt(4)).decode()
+        return config_file(tmp_path, f"basic_auth_users: {{prom: '{digest}'}}\n# {password}\n")
+
+    async def change() -> list[bool]:
+        async with server(WebConfigFile(users_file(b"right"))) as port:
+            ask_it = get("/metrics", basic("prom:right"))
+            seen = [SECRET in await ask(port, ask_it)]
+            (tmp_path / "web.yml").unlink()
+            users_file(b"another")
+            seen.append(SECRET in await ask(port, ask_it))
+            return [*seen, SECRET in await ask(port, get("/metrics", basic("prom:another")))]
+
+    assert asyncio.run(change()) == [True, False, True]
+
+
+def test_headers_are_sent_with_every_answer_and_no_header_can_be_smuggled_in(tmp_path):
+    text = "http_server_config: {http2: true, headers: {X-Frame-Options: deny, Cache-Control: x}}\n"
+    config = web_config.read(config_file(tmp_path, text))
+    for path in ("/metrics", "/", "/nothing"):
+        head = asyncio.run(one(get(path), config))[1]
+        assert b"\r\nX-Frame-Options: deny" in head
+        assert head.count(b"Cache-Control: ") == 1
+    with pytest.raises(ConfigError, match="Set-Cookie"):
+        web_config.read(config_file(tmp_path, "http_server_config: {headers: {Set-Cookie: a}}\n"))
+    text = 'http_server_config: {headers: {X-Frame-Options: "a\\r\\nSet-Cookie: b"}}\n'
+    with pytest.raises(ConfigError, match="plain ASCII"):
+        web_config.read(config_file(tmp_path, text))

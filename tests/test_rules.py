@@ -11,7 +11,8 @@ from harness.production import metric_set
 from harness.production.attribution import Owner
 from harness.production.exposition_text import text
 from harness.production.meter import Reading
-from harness.production.node import Device, EngineReading, Node
+from harness.production.node import Node
+from harness.production.readings import Device, EngineReading
 from harness.production.rows import Live, rows
 
 RULES = Path(__file__).resolve().parent.parent / "dashboards" / "rules"

@@ -12,9 +12,10 @@ import click
 import uvloop
 
 from harness.errors import ConfigError
-from harness.production import settings, web_config
+from harness.production import settings
 from harness.production.daemon import Daemon
 from harness.production.web import Content, WebServer
+from harness.production.web_reload import WebConfigFile
 
 
 @click.command("export", help=__doc__)
@@ -39,7 +40,7 @@ def _export(path: Path | None, listen: str | None, urls: tuple[str, ...], *, che
 
 
 async def _serve(config: settings.DaemonConfig, *, check: bool) -> None:
-    web = web_config.read(config.exporter.web_config_file)
+    web = WebConfigFile(config.exporter.web_config_file)
     daemon = Daemon(config)
     for one in daemon.metered():
         role = "attributed" if one.attributed else "beside"
@@ -59,7 +60,7 @@ async def _serve(config: settings.DaemonConfig, *, check: bool) -> None:
             f"{config.exporter.listen} cannot be listened on ({error.strerror or error})",
             remedy="choose another --listen",
         ) from error
-    scheme = "http" if web.tls is None else "https"
+    scheme = "http" if web.listening is None else "https"
     shown = f"[{host}]" if ":" in host else host
     click.echo(f"{scheme}://{shown}:{bound}/metrics  (Ctrl-C ends it)")
     loop = asyncio.get_running_loop()

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from harness.errors import ConfigError
 
-from .attribution import Method, Owner, Phase, Posting, Reason, State
+from .attribution import Method, Owner, Phase, Posting, Reason, State, Tenant
 
 KWH_J = 3_600_000.0
+_SPLIT: Final[tuple[State, ...]] = ("active", "idle")
+
+
+Sums = dict[tuple[Owner | None, str, str], float]
+"""(owner, device, component) → so far."""
+Shares = Sequence[tuple[Owner | None, float]]
+"""Who has which part of a device; the parts sum to 1."""
+
+
+def add(sums: Sums, key: tuple[Owner | None, str, str], amount: float) -> None:
+    """Make one sum grow."""
+    sums[key] = sums.get(key, 0.0) + amount
 
 
 class EnergyKey(NamedTuple):
@@ -33,6 +46,7 @@ class Tariff:
         pue: facility energy over IT energy.
         grams_per_kwh: carbon intensity; None: no emissions are booked.
         device_price_per_hour: of one device, idle or not; None: not known.
+        device_grams_per_hour: of making one device, spread over its life; None: not known.
     """
 
     price_per_kwh: float | None = None
@@ -40,10 +54,12 @@ class Tariff:
     pue: float = 1.0
     grams_per_kwh: float | None = None
     device_price_per_hour: float | None = None
+    device_grams_per_hour: float | None = None
 
     def __post_init__(self) -> None:
         between("cost.pue", self.pue, 1, 10)
-        for name in ("price_per_kwh", "grams_per_kwh", "device_price_per_hour"):
+        hourly = ("device_price_per_hour", "device_grams_per_hour")
+        for name in ("price_per_kwh", "grams_per_kwh", *hourly):
             value = getattr(self, name)
             if value is not None:
                 between(f"cost.{name}", value, 0, 1e6)
@@ -72,7 +88,7 @@ class Books:
         uncovered_tokens: (owner, kind) → tokens whose joules were not.
         wasted_tokens: (owner, reason) → tokens computed for nobody.
         cost: (owner, device, component) → money; owner None: of unattributed joules.
-        emissions_g: (owner, device) → grams of CO2 equivalent.
+        emissions_g: the same for grams of CO2 equivalent.
     """
 
     energy_uj: dict[EnergyKey, int] = field(default_factory=dict)
@@ -80,8 +96,8 @@ class Books:
     tokens: dict[tuple[Owner, str], float] = field(default_factory=dict)
     uncovered_tokens: dict[tuple[Owner, str], float] = field(default_factory=dict)
     wasted_tokens: dict[tuple[Owner, str], float] = field(default_factory=dict)
-    cost: dict[tuple[Owner | None, str, str], float] = field(default_factory=dict)
-    emissions_g: dict[tuple[Owner | None, str], float] = field(default_factory=dict)
+    cost: Sums = field(default_factory=dict)
+    emissions_g: Sums = field(default_factory=dict)
 
     def post(self, uuid: str, posting: Posting, tariff: Tariff) -> None:
         """Book one posting of a device, with what it cost."""
@@ -92,24 +108,40 @@ class Books:
             place = (uuid, posting.reason)
             self.unattributed_uj[place] = self.unattributed_uj.get(place, 0) + posting.energy_uj
         kwh = posting.energy_uj / 1e6 / KWH_J
-        if tariff.price_per_kwh is not None:
-            self.spend(posting.owner, uuid, "energy", kwh * tariff.price_per_kwh)
-            facility = kwh * (tariff.pue - 1) * tariff.price_per_kwh
-            self.spend(posting.owner, uuid, "facility", facility)
-        if tariff.grams_per_kwh is not None:
-            grams = kwh * tariff.pue * tariff.grams_per_kwh
-            self.emissions_g[posting.owner, uuid] = (
-                self.emissions_g.get((posting.owner, uuid), 0.0) + grams
-            )
+        by_kwh = ((self.cost, tariff.price_per_kwh), (self.emissions_g, tariff.grams_per_kwh))
+        for sums, rate in by_kwh:
+            if rate is not None:
+                add(sums, (posting.owner, uuid, "energy"), kwh * rate)
+                add(sums, (posting.owner, uuid, "facility"), kwh * (tariff.pue - 1) * rate)
 
-    def spend(self, owner: Owner | None, uuid: str, component: str, amount: float) -> None:
-        """Book money."""
-        key = (owner, uuid, component)
-        self.cost[key] = self.cost.get(key, 0.0) + amount
+    def hold(self, uuid: str, seconds: float, shares: Shares, tariff: Tariff) -> None:
+        """Book what a device costs by the hour, idle or not."""
+        hourly = (
+            (self.cost, tariff.device_price_per_hour),
+            (self.emissions_g, tariff.device_grams_per_hour),
+        )
+        for sums, rate in hourly:
+            for owner, share in shares if rate is not None else ():
+                add(sums, (owner, uuid, "device"), (rate or 0.0) * seconds / 3600 * share)
 
     def open_unattributed(self, uuid: str) -> None:
         """Show the residual of a device from the start, so that its first increase is seen."""
         self.unattributed_uj.setdefault((uuid, "no_model"), 0)
+
+    def open_model(self, uuid: str, tenant: Tenant, tariff: Tariff) -> None:
+        """Show what a device's only model has from the start, for the same reason."""
+        if tenant.owner is None or tenant.phase_s:
+            return
+        for state in _SPLIT:
+            key = EnergyKey(uuid, tenant.owner, state, tenant.role or "mixed", "exclusive")
+            self.energy_uj.setdefault(key, 0)
+        for sums, by_kwh, by_hour in (
+            (self.cost, tariff.price_per_kwh, tariff.device_price_per_hour),
+            (self.emissions_g, tariff.grams_per_kwh, tariff.device_grams_per_hour),
+        ):
+            rates = {"energy": by_kwh, "facility": by_kwh, "device": by_hour}
+            for component in [name for name, rate in rates.items() if rate is not None]:
+                sums.setdefault((tenant.owner, uuid, component), 0.0)
 
     def attributed_uj(self, uuid: str) -> int:
         """Microjoules of one device that belong to models."""

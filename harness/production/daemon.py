@@ -244,7 +244,7 @@ class Daemon:
         watts = {
             key: value
             for reader in self._readers
-            for key, (then_ns, value) in list(reader.watts.items())
+            for key, (then_ns, value) in reader.watts.items()
             if t_ns - then_ns < _STALE_W_NS
         }
         period_s = self._config.exporter.snapshot_s

@@ -11,14 +11,15 @@ from harness.errors import ConfigError, PowerUnavailableError
 from harness.schema import build
 from harness.timeline import Boundary, Channel
 
-from .node import Device
 from .reader import SourceReader
+from .readings import Device
 from .settings import MeterConfig
 
 _GPUS: Final[tuple[Boundary, ...]] = ("gpu", "gpu_module")
 _BESIDE: Final = {"gpu_memory"}
 """Part of what the GPU's own meter shows already."""
-_AUTOMATIC: Final = (("nvml",), ("rapl",), ("cpu_model",))
+_METERS: Final = ("nvml", "rapl")
+_WITHOUT_METER: Final = "cpu_model"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,7 @@ class Metered:
 
 def open_sources(config: MeterConfig, *, power_hz: float) -> list[SourceReader]:
     """
-    Open the configured sources, or with `auto` the first that can be read here.
+    Open the configured sources, or with `auto` every meter there is, else the CPU's model.
 
     Raises:
         PowerUnavailableError: one of them, or with `auto` all of them, cannot be read.
@@ -49,16 +50,21 @@ def open_sources(config: MeterConfig, *, power_hz: float) -> list[SourceReader]:
     """
     if config.sources != ("auto",):
         return [_open(kind, config.options, power_hz) for kind in config.sources]
+    opened: list[SourceReader] = []
     refusals = []
-    for (kind,) in _AUTOMATIC:
+    for kind in (*_METERS, _WITHOUT_METER):
+        if kind == _WITHOUT_METER and opened:
+            break
         try:
-            return [_open(kind, config.options, power_hz)]
+            opened.append(_open(kind, config.options, power_hz))
         except PowerUnavailableError as error:
             refusals.append(str(error))
-    raise PowerUnavailableError(
-        f"no power source can be read here ({'; '.join(refusals)})",
-        remedy="`joulemark doctor` says why",
-    )
+    if not opened:
+        raise PowerUnavailableError(
+            f"no power source can be read here ({'; '.join(refusals)})",
+            remedy="`joulemark doctor` says why",
+        )
+    return opened
 
 
 def _open(kind: str, options: Mapping[str, Any], power_hz: float) -> SourceReader:

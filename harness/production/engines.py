@@ -14,7 +14,7 @@ from harness.errors import JoulemarkError
 
 from . import dialects
 from .attribution import Owner
-from .node import EngineReading, Usage
+from .readings import EngineReading, Usage
 from .scrape import Target
 from .settings import EngineConfig, TargetsConfig
 

@@ -8,12 +8,13 @@ from typing import Final
 
 from .devices import Metered
 from .engines import EnginePool
-from .node import Node
+from .node import OVERFLOW, Node
 
 MEANINGS: Final = {
     "power_modelled": "joules are computed from CPU time, not metered",
     "power_emulated": "joules are made up for a test",
-    "owners_overflow": "more model instances than exporter.max_owners: the rest share one series",
+    "owners_overflow": "more model instances than exporter.max_owners: the rest share a series a "
+    "model, new models one",
     "engine_devices_unknown": "an engine's devices are not known, so its tokens have no joules: "
     "set `devices` or `pid`",
     "engine_not_readable": "an engine does not answer, or with no known token counters",
@@ -44,7 +45,9 @@ class Findings:
         kinds = {one.device.power_kind for one in metered if one.attributed}
         holds = {
             **{f"power_{kind}": kind in kinds for kind in ("modelled", "emulated")},
-            "owners_overflow": len(node.owners) >= node.max_owners,
+            "owners_overflow": any(
+                owner.instance_id == OVERFLOW.instance_id for owner, _ in node.books.tokens
+            ),
             "engine_devices_unknown": any(
                 not one.reading.devices for one in node.instances.values()
             ),

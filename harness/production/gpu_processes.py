@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pynvml
 
-from .node import Usage
+from .readings import Usage
 
 _PERCENT = 100.0
 

@@ -127,7 +127,9 @@ METRICS: Final[tuple[Metric, ...]] = (
         "Money: energy, facility (PUE less 1) and device hours; empty labels: of no model.",
     ),
     _counter(
-        "emissions_grams", (*_OWNER, "power_kind"), "CO2 equivalent of the electricity, with PUE."
+        "emissions_grams",
+        (*_OWNER, "component", "power_kind"),
+        "CO2 equivalent: energy, facility (PUE less 1) and what making the device took, by hours.",
     ),
     _gauge("electricity_price_per_kwh", ("currency",), "Price in force."),
     _gauge("carbon_intensity_grams_per_kwh", (), "Carbon intensity in force."),

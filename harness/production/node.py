@@ -2,81 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
-
-from harness.timeline import Boundary, PowerKind
+from typing import Final
 
 from .attribution import Owner, Posting, Tenant, attribute, idle_weights
 from .baseline import Baseline
-from .books import Books, Tariff
+from .books import Books, Shares, Tariff
 from .follower import CounterFollower
 from .meter import Meter, Reading, Step
+from .readings import Device, EngineReading, Usage
 
 TOKEN_KINDS: Final = ("computed", "cached", "generated")
 OVERFLOW: Final = Owner(model_name="overflow", engine="overflow", instance_id="overflow")
-"""Where everything beyond the limit on distinct owners is booked."""
+"""Where models beyond the limit on distinct owners are booked."""
+_MOST_BASELINES: Final = 32
+"""Of one device: names of models come from the engines, and every set of them makes a series."""
 _TRUST: Final = ("none", "measured", "modelled", "emulated")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Device:
-    """
-    What is metered as one.
-
-    Args:
-        uuid: its identity.
-        boundary: what its joules were drawn by.
-        power_kind: measured, modelled or emulated.
-        source: the power source's name.
-        method: one sentence saying where the joules come from.
-        wraps_at_j: where its counter starts again; None: it does not.
-        facts: name, driver and so on, for the info series.
-    """
-
-    uuid: str
-    boundary: Boundary
-    power_kind: PowerKind
-    source: str
-    method: str
-    wraps_at_j: float | None = None
-    facts: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """How much an engine's processes use one device; None: not readable."""
-
-    sm_ratio: float | None = None
-    mig_ratio: float | None = None
-    memory_bytes: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineReading:
-    """
-    One look at an engine.
-
-    Args:
-        owner: the instance and its model.
-        devices: UUIDs of the devices it runs on.
-        tokens: cumulative counters by kind; None: it did not answer.
-        running: requests in progress; None: it does not say.
-        wasted: cumulative counters of tokens for nobody, by reason.
-        phase_s: cumulative busy seconds by phase; empty: it does not say.
-        role: of an engine that does one phase only.
-        usage: by device.
-    """
-
-    owner: Owner
-    devices: tuple[str, ...]
-    tokens: Mapping[str, float] | None
-    running: float | None = None
-    wasted: Mapping[str, float] = field(default_factory=dict)
-    phase_s: Mapping[str, float] = field(default_factory=dict)
-    role: Literal["prefill", "decode"] | None = None
-    usage: Mapping[str, Usage] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -191,6 +134,10 @@ class Node:
         if owner in self.owners or len(self.owners) < self.max_owners:
             self.owners.add(owner)
             return owner
+        # A known model's own rates stay right; pods that come and go have new names each time.
+        kin = (owner.model_name, owner.engine)
+        if any((one.model_name, one.engine) == kin for one in self.owners):
+            return dataclasses.replace(owner, instance_id=OVERFLOW.instance_id)
         return OVERFLOW
 
     def _follow(self, reading: EngineReading, t_ns: int, steps: Mapping[str, Step]) -> None:
@@ -243,48 +190,58 @@ class Node:
         account = self.accounts[uuid]
         on_it = [one for one in self.instances.values() if uuid in one.reading.devices]
         alive = [one for one in on_it if not self._silent(one, t_ns)]
+        tenants = [_tenant(one, uuid) for one in alive]
+        if len(tenants) == 1:
+            self.books.open_model(uuid, tenants[0], self.tariff)
         if step.covered_ns == 0:
             if step.why is not None:
                 self._forget_pending(on_it, uuid)
             return
         seconds = step.covered_ns / 1e9
-        tenants = [_tenant(one, uuid) for one in alive]
         if foreign_ratio > 0:
             tenants.append(Tenant(owner=None, sm_ratio=foreign_ratio))
         key = "+".join(sorted({one.books_to.model_name for one in alive}))
-        baseline = account.baselines.setdefault(key, Baseline())
+        baseline = _baseline(account, key)
         idle = bool(tenants) and all(tenant.busy is False for tenant in tenants)
         baseline.observe(step.energy_uj, seconds, idle=idle)
-        account.tenants = key
         if not tenants and on_it and step.energy_uj:
             postings = [Posting(energy_uj=step.energy_uj, reason="engine_silent")]
         else:
             postings = attribute(step.energy_uj, seconds, tenants, idle_w=baseline.known_w())
         for posting in postings:
             self.books.post(uuid, posting, self.tariff)
-        self._capital(uuid, seconds, [tenant for tenant in tenants if tenant.owner is not None])
+        self.books.hold(uuid, seconds, _shares(tenants), self.tariff)
         self._forget_pending(on_it, uuid)
 
     def _silent(self, instance: Instance, t_ns: int) -> bool:
         return instance.last_good_ns is None or t_ns - instance.last_good_ns > self.silent_after_ns
-
-    def _capital(self, uuid: str, seconds: float, owned: Sequence[Tenant]) -> None:
-        hourly = self.tariff.device_price_per_hour
-        if hourly is None:
-            return
-        amount = hourly * seconds / 3600
-        if not owned:
-            self.books.spend(None, uuid, "device", amount)
-            return
-        _, weights = idle_weights(owned)
-        for tenant, weight in zip(owned, weights, strict=True):
-            self.books.spend(tenant.owner, uuid, "device", amount * weight / sum(weights))
 
     @staticmethod
     def _forget_pending(instances: Sequence[Instance], uuid: str) -> None:
         for instance in instances:
             instance.pending_tokens.pop(uuid, None)
             instance.pending_phase_s.pop(uuid, None)
+
+
+def _baseline(account: Account, models: str) -> Baseline:
+    """The baseline of the models on a device; of many sets the one unseen for longest goes."""
+    if models != account.tenants or models not in account.baselines:
+        account.baselines[models] = account.baselines.pop(models, Baseline())
+        account.tenants = models
+        if len(account.baselines) > _MOST_BASELINES:
+            del account.baselines[next(iter(account.baselines))]
+    return account.baselines[models]
+
+
+def _shares(tenants: Sequence[Tenant]) -> Shares:
+    """Who keeps a device from being switched off, and how much of it."""
+    owned = [tenant for tenant in tenants if tenant.owner is not None]
+    if not owned:
+        return [(None, 1.0)]
+    _, weights = idle_weights(owned)
+    return [
+        (tenant.owner, weight / sum(weights)) for tenant, weight in zip(owned, weights, strict=True)
+    ]
 
 
 def _tenant(instance: Instance, uuid: str) -> Tenant:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -11,6 +12,7 @@ from .attribution import Owner
 from .findings import MEANINGS
 from .meter import Meter
 from .node import Node
+from .readings import Device
 from .rows import Live
 
 _STYLE: Final = (
@@ -38,7 +40,7 @@ class Sums:
 class Minute:
     """The last minute of each owner, for the page's rates; Prometheus has the real history."""
 
-    kept: dict[Owner, list[Sums]] = field(default_factory=dict)
+    kept: dict[Owner, deque[Sums]] = field(default_factory=dict)
 
     def advance(self, node: Node, t_s: float) -> None:
         """Note where each owner's sums are now."""
@@ -47,7 +49,8 @@ class Minute:
             energy[key.owner] = energy.get(key.owner, 0) + value
         for owner, value in energy.items():
             made = node.books.tokens.get((owner, "generated"), 0.0)
-            self.kept[owner] = [*self.kept.get(owner, ())[-_KEPT + 1 :], Sums(t_s, value, made)]
+            kept = self.kept.setdefault(owner, deque(maxlen=_KEPT))
+            kept.append(Sums(t_s, value, made))
 
 
 def page(node: Node, live: Live, minute: Minute) -> bytes:
@@ -64,9 +67,7 @@ def page(node: Node, live: Live, minute: Minute) -> bytes:
     devices = [
         [
             uuid,
-            _number(
-                max((w for (of, _), w in live.watts.items() if of == uuid), default=None), " W"
-            ),
+            _number(_watts(live, account.device), " W"),
             _number(account.meter.total_uj / 3.6e12, " kWh", 6),
             _number(_ratio(node.books.residual_uj(uuid), account.meter.total_uj, 100), " %"),
             _number(_covered(account.meter), " %"),
@@ -117,8 +118,14 @@ def _covered(meter: Meter) -> float | None:
     return _ratio(known_ns, known_ns + sum(meter.uncovered_by().values()), 100)
 
 
-def _watts(live: Live, uuid: str) -> float | None:
-    return next((watts for (of, _), watts in sorted(live.watts.items()) if of == uuid), None)
+def _watts(live: Live, device: Device) -> float | None:
+    """The newest reading of what the device's joules are of, the instant one if there is one."""
+    found = [
+        (sense != "instant", watts)
+        for (of, boundary, sense), watts in live.watts.items()
+        if (of, boundary) == (device.uuid, device.boundary)
+    ]
+    return min(found)[1] if found else None
 
 
 def _number(value: float | None, unit: str, digits: int = 1) -> str:

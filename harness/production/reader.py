@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.errors import PowerUnavailableError
-from harness.timeline import Channel, ReadStatus
+from harness.timeline import Boundary, Channel, ReadStatus
 
 from .meter import Reading
 
@@ -61,21 +63,27 @@ class SourceReader:
         self._session: PowerSession = source.open()
         self._period_s = max(1 / power_hz, self._session.period_s or 0.0)
         self._on_demand = self._session.period_s is None
-        self.channels: tuple[Channel, ...] = tuple(
-            channel for call in self._session.calls for channel in call
-        )
-        counts = [any(one.quantity == "energy" for one in call) for call in self._session.calls]
+        self._calls = tuple(tuple(call) for call in self._session.calls)
+        self.channels: tuple[Channel, ...] = tuple(itertools.chain(*self._calls))
+        counts = [any(one.quantity == "energy" for one in call) for call in self._calls]
         self._counters = [index for index, energy in enumerate(counts) if energy]
-        self._meters = [index for index, energy in enumerate(counts) if not energy]
+        meters = [index for index, energy in enumerate(counts) if not energy]
+        self._turn = meters if self._on_demand else self._counters + meters
         self.readings: dict[str, Reading] = {}
         """Channel name → its newest counter reading."""
-        self.watts: dict[tuple[str, str], tuple[int, float]] = {}
-        """(device, sense) → when and how much."""
+        self._newest: dict[int, tuple[int, Sequence[tuple[float, ReadStatus]]]] = {}
+        """Call → when it was made last and what it said."""
         self.facts: Mapping[str, Any] = {}
         self._integrators = {name: Integrator() for name in _uncounted(self.channels)}
-        self._waiting: list[Callable[[], None]] = []
-        self._lock = threading.Lock()
-        self._wake = threading.Event()
+        self._booked = [
+            [
+                place
+                for place, one in enumerate(call)
+                if one.quantity == "energy" or one.name in self._integrators
+            ]
+            for call in self._calls
+        ]
+        self._asked: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._stopped = False
         self._good_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name=f"power-{name}", daemon=True)
@@ -87,14 +95,22 @@ class SourceReader:
     def stop(self) -> None:
         """End; a driver that hangs is left behind."""
         self._stopped = True
-        self._wake.set()
+        self._asked.put(_nothing)
         self._thread.join(timeout=2.0)
 
     def ask(self, done: Callable[[], None]) -> None:
         """Read the counters now and call *done*, from the thread, when they are there."""
-        with self._lock:
-            self._waiting.append(done)
-        self._wake.set()
+        self._asked.put(done)
+
+    @property
+    def watts(self) -> dict[tuple[str, Boundary, str], tuple[int, float]]:
+        """(device, boundary, sense) → when and how much; one that failed last time is missing."""
+        return {
+            (channel.device, channel.boundary, channel.sense): (t_ns, value)
+            for index, (t_ns, answers) in list(self._newest.items())
+            for channel, (value, status) in zip(self._calls[index], answers, strict=True)
+            if status == ReadStatus.OK and channel.quantity == "power"
+        }
 
     def watch(self, pids: Sequence[int]) -> None:
         """Process ids of the engines, for sources that account by process."""
@@ -107,18 +123,17 @@ class SourceReader:
     def _run(self) -> None:
         due_s = facts_due_s = time.monotonic()
         while not self._stopped:
-            self._wake.wait(max(due_s - time.monotonic(), 0.0))
-            self._wake.clear()
-            with self._lock:
-                waiting, self._waiting = self._waiting, []
-            if waiting:
+            try:
+                done = self._asked.get(timeout=max(due_s - time.monotonic(), 0.0))
+            except queue.Empty:
+                pass
+            else:
                 # A slow source is not asked out of turn: its last reading has to do.
                 self._read(self._counters if self._on_demand else ())
-                for done in waiting:
-                    done()
+                done()
             now_s = time.monotonic()
             if now_s >= due_s:
-                self._read(self._meters if self._on_demand else self._counters + self._meters)
+                self._read(self._turn)
                 due_s = max(due_s + self._period_s, now_s)
             if now_s >= facts_due_s:
                 facts_due_s = now_s + _FACTS_S
@@ -129,29 +144,25 @@ class SourceReader:
 
     def _read(self, calls: Sequence[int]) -> None:
         for index in calls:
-            channels = self._session.calls[index]
             before_ns = time.perf_counter_ns()
             answers = self._session.read(index)
             t_ns = (before_ns + time.perf_counter_ns()) // 2
-            for channel, (value, status) in zip(channels, answers, strict=True):
-                self._take(channel, t_ns, value, status)
+            # Watts are only looked at when somebody scrapes: at 20 Hz that is most of them never.
+            self._newest[index] = (t_ns, answers)
+            if any(status == ReadStatus.OK for _, status in answers):
+                self._good_s = time.monotonic()
+            for place in self._booked[index]:
+                self._book(self._calls[index][place], t_ns, *answers[place])
 
-    def _take(self, channel: Channel, t_ns: int, value: float, status: ReadStatus) -> None:
-        good = status == ReadStatus.OK
-        if good:
-            self._good_s = time.monotonic()
-        if channel.quantity == "energy":
-            energy_j = value if good else None
-            self.readings[channel.name] = Reading(t_ns=t_ns, energy_j=energy_j, status=status)
-            return
-        if good:
-            self.watts[channel.device, channel.sense] = (t_ns, value)
-        if channel.name in self._integrators:
-            self.readings[channel.name] = (
-                self._integrators[channel.name].add(t_ns, value)
-                if good
-                else Reading(t_ns=t_ns, energy_j=None, status=status)
-            )
+    def _book(self, channel: Channel, t_ns: int, value: float, status: ReadStatus) -> None:
+        """Make one channel's answer the newest reading of its counter."""
+        if status != ReadStatus.OK:
+            reading = Reading(t_ns=t_ns, energy_j=None, status=status)
+        elif channel.quantity == "energy":
+            reading = Reading(t_ns=t_ns, energy_j=value, status=status)
+        else:
+            reading = self._integrators[channel.name].add(t_ns, value)
+        self.readings[channel.name] = reading
 
     def _reopen(self) -> None:
         self._good_s = time.monotonic()
@@ -168,6 +179,10 @@ class SourceReader:
         self._session.close()
         self._session = fresh
         _LOG.warning("power source %s was opened again", self.name)
+
+
+def _nothing() -> None:
+    """Asked for when the thread only has to wake up."""
 
 
 def _uncounted(channels: Sequence[Channel]) -> list[str]:

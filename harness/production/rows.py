@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from harness import __version__
+from harness.timeline import Boundary
 
 from .attribution import Owner
+from .books import Sums
 from .metric_set import METRICS, SEMANTICS_VERSION
 from .node import TOKEN_KINDS, Account, Node
 
@@ -22,7 +24,7 @@ class Live:
     What holds only now: the gauges, and counters of the daemon itself.
 
     Args:
-        watts: (device, sense) → newest power.
+        watts: (device, boundary, sense) → newest power.
         facts: device → limit, temperature and such, by metric name without prefix.
         throttles: (device, reason) → how often its counter was found moved.
         provisioned_w: reserved for one device; None: not known.
@@ -33,7 +35,7 @@ class Live:
         findings: codes of what a reader has to know.
     """
 
-    watts: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    watts: Mapping[tuple[str, Boundary, str], float] = field(default_factory=dict)
     facts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     throttles: Mapping[tuple[str, str], int] = field(default_factory=dict)
     provisioned_w: float | None = None
@@ -104,8 +106,9 @@ def _device(found: dict[str, Series], node: Node, account: Account, live: Live) 
         if models and watts is not None:
             add("device_idle_power_watts", (uuid, models), watts)
             add("device_idle_observed_seconds", (uuid, models), baseline.observed_s)
-    for sense, watts in _of(live.watts, uuid):
-        add("device_power_watts", (*labels, sense), watts)
+    for (of, boundary, sense), watts in live.watts.items():
+        if of == uuid:
+            add("device_power_watts", (uuid, boundary, device.power_kind, sense), watts)
     for name, value in live.facts.get(uuid, {}).items():
         add(name, (uuid,), value)
     for reason, count in _of(live.throttles, uuid):
@@ -178,19 +181,22 @@ def _engines(found: dict[str, Series], node: Node, live: Live) -> None:
         found["joulemark_engine_info"].append((info, 1.0))
 
 
+def _over_devices(node: Node, sums: Sums, unit: tuple[str, ...]) -> dict[tuple[str, ...], float]:
+    found: dict[tuple[str, ...], float] = {}
+    for (owner, uuid, component), amount in sums.items():
+        kind = node.accounts[uuid].device.power_kind
+        key = (*_words(owner), component, *unit, kind)
+        found[key] = found.get(key, 0.0) + amount
+    return found
+
+
 def _money(found: dict[str, Series], node: Node) -> None:
     tariff = node.tariff
-    cost: dict[tuple[str, ...], float] = {}
-    for (owner, uuid, component), amount in node.books.cost.items():
-        kind = node.accounts[uuid].device.power_kind
-        key = (*_words(owner), component, tariff.currency, kind)
-        cost[key] = cost.get(key, 0.0) + amount
+    cost = _over_devices(node, node.books.cost, (tariff.currency,))
     found["joulemark_cost_total"] += cost.items()
-    grams: dict[tuple[str, ...], float] = {}
-    for (owner, uuid), amount in node.books.emissions_g.items():
-        place = (*_words(owner), node.accounts[uuid].device.power_kind)
-        grams[place] = grams.get(place, 0.0) + amount
-    found["joulemark_emissions_grams_total"] += grams.items()
+    found["joulemark_emissions_grams_total"] += _over_devices(
+        node, node.books.emissions_g, ()
+    ).items()
     if tariff.price_per_kwh is not None:
         price = ((tariff.currency,), tariff.price_per_kwh)
         found["joulemark_electricity_price_per_kwh"].append(price)

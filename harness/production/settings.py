@@ -69,7 +69,7 @@ class MeterConfig:
     Where joules are read: `[power]`, and `[power.KIND]` for a source's own options.
 
     Args:
-        sources: kinds of power source; `auto`: NVML, else RAPL, else the CPU model.
+        sources: kinds of power source; `auto`: NVML and RAPL, else the CPU model.
         boundaries: what is attributed to models; empty: GPUs if there are any, else
             the CPU packages. Everything else metered is exported beside, as host energy.
         max_gap_s: the longest silence that a counter bridges.

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,24 +16,51 @@ from harness.errors import StoreError
 
 from .attribution import Owner
 from .baseline import Baseline
-from .books import EnergyKey
+from .books import EnergyKey, Sums
 from .follower import CounterFollower
 from .meter import Meter
-from .node import Account, Device, Node
+from .node import Account, Node
+from .readings import Device
 
-VERSION: Final = 1
+VERSION: Final = 2
+"""2: emissions by component."""
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
-def boot_id() -> str:
-    """Names this boot: monotonic stamps of another one mean nothing here."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Now:
+    """
+    One instant on both clocks.
+
+    Args:
+        t_ns: CLOCK_MONOTONIC.
+        t_wall_ns: Unix time, which somebody may set.
+        boot_id: names this boot: monotonic stamps of another one mean nothing; empty: not known.
+    """
+
+    t_ns: int
+    t_wall_ns: int
+    boot_id: str
+
+
+def now() -> Now:
+    """This instant."""
     try:
-        return _BOOT_ID.read_text(encoding="ascii").strip()
+        boot_id = _BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:
-        return ""
+        boot_id = ""
+    return Now(t_ns=time.perf_counter_ns(), t_wall_ns=time.time_ns(), boot_id=boot_id)
 
 
-def save(node: Node, path: Path, *, t_ns: int, sync: bool, host: Node | None = None) -> None:
+def save(
+    node: Node,
+    path: Path,
+    *,
+    t_ns: int,
+    sync: bool,
+    host: Node | None = None,
+    at: Now | None = None,
+) -> None:
     """
     Replace the state file.
 
@@ -42,11 +70,12 @@ def save(node: Node, path: Path, *, t_ns: int, sync: bool, host: Node | None = N
         t_ns: CLOCK_MONOTONIC up to which the account goes.
         host: meters beside it.
         sync: reach the disk before the rename: survives a power cut, not only a kill.
+        at: when; None: now.
 
     Raises:
         StoreError: it cannot be written.
     """
-    document = _document(node, t_ns)
+    document = _document(node, t_ns, at or now())
     beside = host.accounts.values() if host is not None else ()
     document["host"] = [_device_row(account, t_ns) for account in beside]
     body = orjson.dumps(document)
@@ -67,7 +96,9 @@ def save(node: Node, path: Path, *, t_ns: int, sync: bool, host: Node | None = N
         ) from error
 
 
-def load(node: Node, path: Path, *, host: Node | None = None) -> tuple[bool, float | None]:
+def load(
+    node: Node, path: Path, *, host: Node | None = None, at: Now | None = None
+) -> tuple[bool, float | None]:
     """
     Fill a fresh account from a state file, if there is one.
 
@@ -75,6 +106,7 @@ def load(node: Node, path: Path, *, host: Node | None = None) -> tuple[bool, flo
         node: as made from the configuration.
         path: the file.
         host: meters beside it, filled likewise.
+        at: when; None: now.
 
     Returns:
         Whether there was a file; and the seconds between its save and now, which are
@@ -104,40 +136,42 @@ def load(node: Node, path: Path, *, host: Node | None = None) -> tuple[bool, flo
             f"the state file {path} has version {state['version']}, this program reads {VERSION}",
             remedy="move it away, or run the joulemark that wrote it",
         )
-    down_ns = _down_ns(state)
+    at = at or now()
+    down_ns = _down_ns(state, at)
+    saved_ns = None if down_ns is None else at.t_ns - down_ns
     for row in state["devices"]:
-        _restore_device(node, row, down_ns)
+        _restore_device(node, row, saved_ns)
     _restore_books(node, state)
     if host is not None:
         for row in state["host"]:
-            _restore_device(host, row, down_ns)
+            _restore_device(host, row, saved_ns)
     return True, None if down_ns is None else down_ns / 1e9
 
 
-def _down_ns(state: dict[str, Any]) -> int | None:
+def _down_ns(state: dict[str, Any], at: Now) -> int | None:
     """Nanoseconds since the save; None where no clock can tell."""
-    if state["boot_id"] and state["boot_id"] == boot_id():
-        return max(time.perf_counter_ns() - int(state["t_ns"]), 0)
-    down_ns = time.time_ns() - int(state["t_wall_ns"])
+    if state["boot_id"] and state["boot_id"] == at.boot_id:
+        return max(at.t_ns - int(state["t_ns"]), 0)
+    down_ns = at.t_wall_ns - int(state["t_wall_ns"])
     return down_ns if down_ns >= 0 else None
 
 
-def _document(node: Node, t_ns: int) -> dict[str, Any]:
+def _document(node: Node, t_ns: int, at: Now) -> dict[str, Any]:
     books = node.books
     remembered = {owner: one.tokens for owner, one in node.instances.items()}
     return {
         "version": VERSION,
-        "boot_id": boot_id(),
+        "boot_id": at.boot_id,
         "t_ns": t_ns,
-        "t_wall_ns": time.time_ns() - (time.perf_counter_ns() - t_ns),
+        "t_wall_ns": at.t_wall_ns - (at.t_ns - t_ns),
         "devices": [_device_row(account, t_ns) for account in node.accounts.values()],
         "energy_uj": [[*_flat(key), str(value)] for key, value in books.energy_uj.items()],
         "unattributed_uj": [[*key, str(value)] for key, value in books.unattributed_uj.items()],
         "tokens": _rows(books.tokens),
         "uncovered_tokens": _rows(books.uncovered_tokens),
         "wasted_tokens": _rows(books.wasted_tokens),
-        "cost": [[_words(o), uuid, part, v] for (o, uuid, part), v in books.cost.items()],
-        "emissions_g": [[_words(o), uuid, v] for (o, uuid), v in books.emissions_g.items()],
+        "cost": _sums(books.cost),
+        "emissions_g": _sums(books.emissions_g),
         "restarts": [[_words(owner), count] for owner, count in node.restarts.items()],
         "kinds": [[_words(owner), kind] for owner, kind in node.kinds.items()],
         "owners": [_words(owner) for owner in sorted(node.owners)],
@@ -168,7 +202,7 @@ def _device_row(account: Account, t_ns: int) -> dict[str, Any]:
     }
 
 
-def _restore_device(node: Node, row: dict[str, Any], down_ns: int | None) -> None:
+def _restore_device(node: Node, row: dict[str, Any], saved_ns: int | None) -> None:
     device = Device(**row["device"])
     meter = Meter(
         max_gap_ns=node.max_gap_ns,
@@ -179,8 +213,8 @@ def _restore_device(node: Node, row: dict[str, Any], down_ns: int | None) -> Non
         resets=row["resets"],
         why_next="daemon_down",
     )
-    if down_ns is not None:
-        meter.since_ns = time.perf_counter_ns() - down_ns - row["pending_ns"]
+    if saved_ns is not None:
+        meter.since_ns = saved_ns - row["pending_ns"]
     baselines = {key: Baseline(**values) for key, values in row["baselines"].items()}
     for baseline in baselines.values():
         baseline.idle_s = 0.0
@@ -195,8 +229,9 @@ def _restore_books(node: Node, state: dict[str, Any]) -> None:
     books.unattributed_uj.update({(u, why): int(v) for u, why, v in state["unattributed_uj"]})
     for name in ("tokens", "uncovered_tokens", "wasted_tokens"):
         getattr(books, name).update({(_owner(o), kind): v for o, kind, v in state[name]})
-    books.cost.update({(_owner_or_none(o), u, part): v for o, u, part, v in state["cost"]})
-    books.emissions_g.update({(_owner_or_none(o), u): v for o, u, v in state["emissions_g"]})
+    for name in ("cost", "emissions_g"):
+        sums = {(_owner_or_none(o), u, part): v for o, u, part, v in state[name]}
+        getattr(books, name).update(sums)
     node.restarts.update({_owner(o): count for o, count in state["restarts"]})
     node.kinds.update({_owner(o): kind for o, kind in state["kinds"]})
     node.owners |= {_owner(words) for words in state["owners"]}
@@ -211,6 +246,10 @@ def _flat(key: EnergyKey) -> list[str]:
 
 def _rows(table: dict[tuple[Owner, str], float]) -> list[list[Any]]:
     return [[_words(owner), kind, value] for (owner, kind), value in table.items()]
+
+
+def _sums(table: Sums) -> list[list[Any]]:
+    return [[_words(owner), uuid, part, value] for (owner, uuid, part), value in table.items()]
 
 
 def _words(owner: Owner | None) -> list[str]:

@@ -12,7 +12,7 @@ from harness.errors import ConfigError, JoulemarkError
 
 from . import gpu_processes, mig_activity
 from .engines import EnginePool
-from .node import Usage
+from .readings import Usage
 from .scrape import Target
 from .settings import AttributionConfig, EngineConfig
 
@@ -54,10 +54,13 @@ class Tenancy:
         if time.monotonic() < self._due_s:
             return
         self._due_s = time.monotonic() + self._config.processes_s
-        if self._has_nvml:
-            roots = self._pool.roots()
+        roots = self._pool.roots() if self._has_nvml else {}
+        if roots:
             # A driver that hangs must not stop the loop.
             await asyncio.to_thread(self._look, roots)
+        else:
+            # Without any known process there is nobody to tell the others from.
+            self.devices, self.usage, self.foreign = {}, {}, {}
         if self._dcgm is not None:
             await self._ask_dcgm(self._dcgm)
 
@@ -67,8 +70,7 @@ class Tenancy:
         foreign: dict[str, float] = {}
         for uuid in self._gpus:
             found, alien = gpu_processes.gather(self._nvml.read(uuid), roots)
-            # Without any known process there is nobody to tell the others from.
-            if roots and alien > 0:
+            if alien > 0:
                 foreign[uuid] = alien
             for url, used in found.items():
                 devices[url] = (*devices.get(url, ()), uuid)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from .exposition_text import OPENMETRICS, TEXT
 from .web_config import WebConfig
 from .web_login import Login
+from .web_reload import WebConfigFile
 
 _LOG: Final = logging.getLogger(__name__)
 _HEAD_LIMIT: Final = 8192
@@ -20,6 +21,8 @@ _IDLE_S: Final = 90.0
 _WRITE_S: Final = 10.0
 _HANDSHAKE_S: Final = 5.0
 _BACKLOG: Final = 128
+_CAUTIOUS: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 _REASONS: Final = {
     200: "OK",
     400: "Bad Request",
@@ -53,7 +56,7 @@ class _Answer:
     status: int
     body: bytes
     kind: str = "text/plain; charset=utf-8"
-    extra: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class WebServer:
@@ -62,14 +65,14 @@ class WebServer:
 
     Args:
         content: what to show.
-        config: TLS and users.
+        config: TLS and users, as they are now.
         max_connections: open at a time; more are closed at once.
     """
 
-    def __init__(self, content: Content, config: WebConfig, *, max_connections: int) -> None:
+    def __init__(self, content: Content, config: WebConfigFile, *, max_connections: int) -> None:
         self._content = content
         self._config = config
-        self._login = Login(config.users)
+        self._login = Login(config.now().users)
         self._limit = max_connections
         self._open: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
@@ -82,14 +85,15 @@ class WebServer:
         Returns:
             The port, which the system chose if *port* is 0.
         """
-        handshake = {} if self._config.tls is None else {"ssl_handshake_timeout": _HANDSHAKE_S}
+        tls = self._config.listening
+        handshake = {} if tls is None else {"ssl_handshake_timeout": _HANDSHAKE_S}
         self._server = await asyncio.start_server(
             self._serve,
             host,
             port,
             limit=_HEAD_LIMIT,
             backlog=_BACKLOG,
-            ssl=self._config.tls,
+            ssl=tls,
             **handshake,
         )
         bound: int = self._server.sockets[0].getsockname()[1]
@@ -103,7 +107,7 @@ class WebServer:
             writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._open) >= self._limit:
+        if len(self._open) >= self._limit or not _admitted(writer, self._config.now()):
             writer.transport.abort()
             return
         self._open.add(writer)
@@ -137,13 +141,18 @@ class WebServer:
     async def _say(
         self, writer: asyncio.StreamWriter, answer: _Answer, *, head_only: bool, keep: bool = False
     ) -> None:
-        head = (
-            f"HTTP/1.1 {answer.status} {_REASONS[answer.status]}\r\n"
-            f"Content-Type: {answer.kind}\r\nContent-Length: {len(answer.body)}\r\n"
-            f"{answer.extra}X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n"
-            f"Connection: {'keep-alive' if keep else 'close'}\r\n\r\n"
-        )
-        writer.write(head.encode("ascii") + (b"" if head_only else answer.body))
+        fields = {
+            "Content-Type": answer.kind,
+            "Content-Length": str(len(answer.body)),
+            "Connection": "keep-alive" if keep else "close",
+            **_CAUTIOUS,
+            **answer.headers,
+            **self._config.now().headers,
+        }
+        lines = [f"HTTP/1.1 {answer.status} {_REASONS[answer.status]}"]
+        lines += [f"{name}: {value}" for name, value in fields.items()]
+        head = "\r\n".join(lines).encode("ascii") + b"\r\n\r\n"
+        writer.write(head + (b"" if head_only else answer.body))
         async with asyncio.timeout(_WRITE_S):
             await writer.drain()
 
@@ -160,12 +169,15 @@ class WebServer:
         # A body would have to be read; there is nothing to post here, so it never is.
         asks_body = b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
         if words[0] not in {b"GET", b"HEAD"} or asks_body:
-            refusal = _Answer(status=405, body=b"only GET\n", extra="Allow: GET, HEAD\r\n")
-            return refusal, False
+            allow = {"Allow": "GET, HEAD"}
+            return _Answer(status=405, body=b"only GET\n", headers=allow), False
         keep = words[2] == b"HTTP/1.1" and headers.get(b"connection", b"").lower() != b"close"
+        users = self._config.now().users
+        if users is not self._login.users:
+            self._login = Login(users)
         if not await self._login.allows(headers.get(b"authorization")):
-            extra = 'WWW-Authenticate: Basic realm="joulemark"\r\n'
-            return _Answer(status=401, body=b"log in\n", extra=extra), False
+            asked = {"WWW-Authenticate": 'Basic realm="joulemark"'}
+            return _Answer(status=401, body=b"log in\n", headers=asked), False
         return self._page(words[1].partition(b"?")[0], headers), keep
 
     def _page(self, path: bytes, headers: dict[bytes, bytes]) -> _Answer:
@@ -179,28 +191,34 @@ class WebServer:
                     return _Answer(status=200, body=b"ready\n")
                 return _Answer(status=503, body=b"no snapshot lately\n")
             case b"/":
-                policy = "Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; "
-                extra = f"{policy}frame-ancestors 'none'\r\n"
                 return _Answer(
                     status=200,
                     body=self._content.page(),
                     kind="text/html; charset=utf-8",
-                    extra=extra,
+                    headers={"Content-Security-Policy": _POLICY},
                 )
         return _Answer(status=404, body=b"try /metrics\n")
 
     def _metrics(self, headers: dict[bytes, bytes]) -> _Answer:
         openmetrics = b"application/openmetrics-text" in headers.get(b"accept", b"")
         body = self._content.metrics(openmetrics)
-        extra = "Vary: Accept, Accept-Encoding\r\n"
+        fields = {"Vary": "Accept, Accept-Encoding"}
         if b"gzip" in headers.get(b"accept-encoding", b""):
-            body, extra = self._zip(body), extra + "Content-Encoding: gzip\r\n"
-        return _Answer(
-            status=200, body=body, kind=OPENMETRICS if openmetrics else TEXT, extra=extra
-        )
+            body, fields = self._zip(body), fields | {"Content-Encoding": "gzip"}
+        kind = OPENMETRICS if openmetrics else TEXT
+        return _Answer(status=200, body=body, kind=kind, headers=fields)
 
     def _zip(self, body: bytes) -> bytes:
         if self._zipped[0] is not body:
             packer = zlib.compressobj(1, wbits=31)
             self._zipped = (body, packer.compress(body) + packer.flush())
         return self._zipped[1]
+
+
+def _admitted(writer: asyncio.StreamWriter, config: WebConfig) -> bool:
+    """Whether a client's certificate, if it has to be for somebody, is."""
+    if not config.allowed_sans:
+        return True
+    certificate = writer.get_extra_info("peercert") or {}
+    names = {value for _, value in certificate.get("subjectAltName", ())}
+    return not names.isdisjoint(config.allowed_sans)

@@ -13,12 +13,21 @@ from harness.errors import ConfigError
 from harness.schema import known_keys
 
 _VERSIONS: Final = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
+_ENDS: Final = {"min": "TLS12", "max": "TLS13"}
 _CLIENT_AUTH: Final = {
     "NoClientCert": ssl.CERT_NONE,
     "VerifyClientCertIfGiven": ssl.CERT_OPTIONAL,
     "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
 }
 _BCRYPT: Final = ("$2a$", "$2b$", "$2y$")
+_HEADERS: Final = (
+    "Cache-Control",
+    "Content-Security-Policy",
+    "Strict-Transport-Security",
+    "X-Content-Type-Options",
+    "X-Frame-Options",
+    "X-XSS-Protection",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,10 +38,16 @@ class WebConfig:
     Args:
         tls: None: plain HTTP.
         users: name → bcrypt hash; empty: nobody has to log in.
+        allowed_sans: a client's certificate has to be for one of these; empty: for any.
+        headers: sent with every answer, in place of our own of the same name.
+        files: that all this was read from.
     """
 
     tls: ssl.SSLContext | None = None
     users: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    allowed_sans: frozenset[str] = frozenset()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
 
 
 def read(path: Path | None) -> WebConfig:
@@ -40,8 +55,12 @@ def read(path: Path | None) -> WebConfig:
     The configuration in a YAML file, as Prometheus and its exporters take it.
 
     Of its keys we know `tls_server_config` (cert_file, key_file, client_ca_file,
-    client_auth_type, min_version) and `basic_auth_users`; any other is refused,
-    because silently dropping a line of a security file is worse than stopping.
+    client_auth_type, client_allowed_sans, min_version, max_version),
+    `http_server_config` and `basic_auth_users`; any other is refused, because
+    silently dropping a line of a security file is worse than stopping.
+
+    Source:
+        prometheus/exporter-toolkit, docs/web-configuration.md.
 
     Raises:
         ConfigError: it cannot be read, has unknown keys, or a hash that is not bcrypt.
@@ -49,7 +68,8 @@ def read(path: Path | None) -> WebConfig:
     if path is None:
         return WebConfig()
     document = _yaml(path)
-    known_keys("web config", document, ["tls_server_config", "basic_auth_users"])
+    known = ["tls_server_config", "http_server_config", "basic_auth_users"]
+    known_keys("web config", document, known)
     users = document.get("basic_auth_users") or {}
     for name, digest in users.items():
         if not str(digest).startswith(_BCRYPT):
@@ -59,11 +79,28 @@ def read(path: Path | None) -> WebConfig:
             )
     if users:
         _need("bcrypt")
-    tls = document.get("tls_server_config")
+    tls = dict(document.get("tls_server_config") or {})
+    names = ("cert_file", "key_file", "client_ca_file")
     return WebConfig(
-        tls=_tls(dict(tls), path.parent) if tls else None,
+        tls=_tls(tls, path.parent) if tls else None,
         users={str(name): str(digest).encode() for name, digest in users.items()},
+        allowed_sans=frozenset(map(str, tls.get("client_allowed_sans") or ())),
+        headers=_headers(dict(document.get("http_server_config") or {})),
+        files=(path, *(path.parent / tls[name] for name in names if name in tls)),
     )
+
+
+def _headers(values: dict[str, Any]) -> dict[str, str]:
+    # `http2` is only a permission, of which we make no use.
+    known_keys("http_server_config", values, ["http2", "headers"])
+    headers = {str(name): str(value) for name, value in (values.get("headers") or {}).items()}
+    known_keys("http_server_config.headers", headers, list(_HEADERS))
+    for name, value in headers.items():
+        if not value.isascii() or not value.isprintable():
+            raise ConfigError(
+                f"the header {name} is {value!r}", remedy="write one line of plain ASCII"
+            )
+    return {name: value for name, value in headers.items() if value}
 
 
 def _need(module: str) -> Any:  # noqa: ANN401 - a module of an optional dependency
@@ -90,17 +127,22 @@ def _yaml(path: Path) -> dict[str, Any]:
 
 
 def _tls(values: dict[str, Any], folder: Path) -> ssl.SSLContext:
-    keys = ["cert_file", "key_file", "client_ca_file", "client_auth_type", "min_version"]
-    known_keys("tls_server_config", values, keys)
+    keys = ["cert_file", "key_file", "client_ca_file", "client_auth_type", "client_allowed_sans"]
+    known_keys("tls_server_config", values, [*keys, "min_version", "max_version"])
     wanted = str(values.get("client_auth_type", "NoClientCert"))
-    version = str(values.get("min_version", "TLS12"))
-    if wanted not in _CLIENT_AUTH or version not in _VERSIONS:
+    least, most = (str(values.get(f"{end}_version", _ENDS[end])) for end in _ENDS)
+    if wanted not in _CLIENT_AUTH or not {least, most} <= _VERSIONS.keys():
         raise ConfigError(
-            f"tls_server_config has client_auth_type {wanted!r}, min_version {version!r}",
+            f"tls_server_config has client_auth_type {wanted!r}, versions {least!r} to {most!r}",
             remedy=f"choose of {', '.join(_CLIENT_AUTH)} and {', '.join(_VERSIONS)}",
         )
+    if values.get("client_allowed_sans") and wanted != "RequireAndVerifyClientCert":
+        raise ConfigError(
+            f"client_allowed_sans with client_auth_type {wanted} would let clients in without any",
+            remedy="set client_auth_type to RequireAndVerifyClientCert",
+        )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = _VERSIONS[version]
+    context.minimum_version, context.maximum_version = _VERSIONS[least], _VERSIONS[most]
     try:
         context.load_cert_chain(folder / values["cert_file"], folder / values["key_file"])
         if "client_ca_file" in values:

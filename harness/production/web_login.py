@@ -26,7 +26,7 @@ class Login:
     """
 
     def __init__(self, users: Mapping[str, bytes]) -> None:
-        self._users = users
+        self.users = users
         self._key = secrets.token_bytes(32)
         self._known: dict[bytes, bool] = {}
         self._turn = asyncio.Semaphore(_AT_A_TIME)
@@ -38,7 +38,7 @@ class Login:
         Args:
             authorization: value of the header; None: there was none.
         """
-        if not self._users:
+        if not self.users:
             return True
         if authorization is None:
             return False
@@ -62,7 +62,7 @@ class Login:
             return False
         if scheme.lower() != b"basic" or not colon:
             return False
-        digest = self._users.get(name.decode("utf-8", "replace"), _NOBODY)
+        digest = self.users.get(name.decode("utf-8", "replace"), _NOBODY)
         # bcrypt uses 72 bytes and refuses more; a longer password cannot be a right one.
         right = bool(bcrypt.checkpw(password[:72], digest)) and len(password) <= 72  # noqa: PLR2004
         return right and digest is not _NOBODY
