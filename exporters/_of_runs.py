@@ -130,7 +130,7 @@ def history_chart(series: Mapping[str, Any], name: str) -> Chart:
     shown = kind if kind == "measured" else kind.upper()
     return Chart(
         name=name,
-        title=f"{series['metric']} of {series['name']} over time (power {shown})",
+        title=f"{series['metric']} of {series['title']} over time (power {shown})",
         about=f"{len(points)} runs that may be compared, the first on "
         f"{series['began'][0]:%Y-%m-%d}; {len(series['changes'])} changes of level. "
         "Shaded: stretches of one level.",

@@ -107,7 +107,7 @@ def history_page(series: Sequence[Mapping[str, Any]]) -> str:
             else "<p>No change of level found.</p>"
         )
         body = figure(history_chart(one, f"history{place}")) + changes
-        sections.append((f"s{place}", f"{one['name']}: {one['metric']}", body))
+        sections.append((f"s{place}", f"{one['title']}: {one['metric']}", body))
     return document("joulemark: history", sections, "")
 
 

@@ -7,6 +7,7 @@ import random
 import uuid
 from pathlib import Path
 
+import duckdb
 import pandas as pd
 import pytest
 from verdict_runs import ENERGY, folders, side
@@ -42,7 +43,6 @@ def test_pandas_reads_it_in_one_line(store):
 
 
 def test_duckdb_reads_it_in_one_line(store):
-    duckdb = pytest.importorskip("duckdb", reason="duckdb is not a dependency: pip install duckdb")
     query = f"select count(distinct run_id) from '{store}/history/*.parquet'"  # noqa: S608
     assert duckdb.sql(query).fetchall() == [(22,)]
 
