@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from verdict_runs import ENERGY, GOLDEN, folders, golden, record, side
 
-from exporters._chart_data import Chart, Line
+from exporters._chart_data import Band, Chart, Line
 from exporters._charts import figure
+from exporters._forest import Change, forest
 from exporters._of_runs import Anchor, front
 from exporters._scale import thinned, ticks
 from exporters._waterfall import waterfall
@@ -254,3 +255,91 @@ def test_chromium_shows_it_without_an_error_or_a_request(tmp_path: Path, single,
     }  # fmt: skip
     # Chromium's own calls home, which no page can cause, do not count.
     assert not {one for one in outside if "google" not in one and "gvt1" not in one}, outside
+
+
+def test_a_comparison_is_drawn_with_its_thresholds_and_intervals():
+    rows = [
+        Change(name="a_j", kind="EMULATED", percent=10, low=8, high=12, threshold=2, word="worse"),
+        Change(name="b_s", percent=-1, low=None, high=None, threshold=5, word="cannot tell"),
+    ]
+    text = forest("f", "Changes", "What changed.", rows)
+    Page(text)
+    said = re.search(r"<desc[^>]*>(.*?)</desc>", text).group(1)
+    assert "a_j (EMULATED): worse, +10.00 %, interval +8.00 to +12.00 %" in said
+    assert "b_s: cannot tell, -1.00 %, no interval, matters from 5 %" in said
+    assert ">worse (EMULATED)</text>" in text
+    # The shaded stretch reaches as far to either side of no change.
+    zero = float(re.search(r'<line x1="([\d.]+)"[^>]*class="axis"', text).group(1))
+    band = re.search(r'<rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', text)
+    assert float(band.group(1)) + float(band.group(2)) / 2 == pytest.approx(zero, abs=0.2)
+    assert text.count('class="whisker') == 1
+
+
+def test_invalid_runs_are_shown_and_left_out_of_the_front():
+    runs = [(record(f"r{i}", 1 + i / 10), None) for i in range(3)]
+    best = record("spoilt", 0.5)
+    best.findings.append(Finding(code="x", severity="invalid", message="late"))
+    with_it = page([*runs, (best, None)])
+    assert "runs marked invalid, measured" in with_it
+    front_of = r'<path d="(M[^"]+)" class="s0"'
+    assert len(re.search(front_of, with_it).group(1).split("L")) == 1
+
+
+def test_throttling_is_marked_where_it_may_have_been():
+    one = golden()
+    gpu = {"throttle_counters": {"hw_thermal": 1}}
+    one.provenance["power"] = {
+        "at_start": {"nvml": {"gpus": {"GPU-1": gpu}}},
+        "facts_at_stop": {"nvml": {"gpus": {"GPU-1": {"throttle_counters": {"hw_thermal": 2}}}}},
+    }
+    text = page([(one, GOLDEN)])
+    assert 'class="band alarm"' in text
+    assert "Throttled during the run: hw_thermal on GPU-1." in text
+    del one.provenance["power"]
+    plain = page([(one, GOLDEN)])
+    assert 'class="band alarm"' not in plain
+    assert "no throttle counter was read" in plain
+
+
+def test_names_of_stretches_never_lie_on_each_other():
+    bands = [Band(name=f"a long name {i}", start=i / 10, end=9.0) for i in range(4)]
+    chart = Chart(
+        name="c", title="t", about="a", x_label="x (s)", y_label="y (W)",
+        lines=[Line(name="l", points=[(0.0, 1.0), (10.0, 2.0)])], bands=bands,
+    )  # fmt: skip
+    text = figure(chart)
+    rows = re.findall(r'<text x="[\d.]+" y="(\d+)" class="small">a long', text)
+    assert len(set(rows)) == 4
+
+
+def test_published_points_of_the_catalogue_can_stand_beside_the_runs(joulemark, tmp_path: Path):
+    folders(tmp_path / "runs", side("base", [1.0, 1.1]))
+    done = joulemark("report", "runs", "--anchors", "published", "-o", "r.html")
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    Page(text)
+    assert "published: ML.ENERGY v3, gpt-oss-120b on vLLM, h100-sxm x1" in text
+    assert ">h100-sxm x1</text>" in text
+
+
+def test_markdown_says_what_the_page_shows(joulemark, tmp_path: Path):
+    shutil.copytree(GOLDEN, tmp_path / "runs" / "golden")
+    done = joulemark("report", "golden", "--format", "markdown")
+    assert done.returncode == 0, done.stderr
+    text = done.stdout
+    for heading in (
+        "## Findings", "## Where it comes from", "## What a token costs",
+        "## How far is that from physics?", "### Power over time", "### Time to first token",
+        "## All metrics",
+    ):  # fmt: skip
+        assert f"{heading}\n" in text
+    assert "Power: **EMULATED**" in text
+    assert "| energy per output token (gpu) | 3.609 J/token | 3.606 … 3.612 |" in text
+    assert "points from" in text
+
+
+def test_a_thousand_runs_begin_with_their_pictures():
+    text = many(1000)
+    assert text.index('id="pareto"') < text.index('id="runs"')
+    assert "The first 50 of 1000" in text
+    assert "Nothing to draw" not in text

@@ -46,7 +46,7 @@ def _print_checks(console: Console, title: str, checks: Sequence[Check]) -> None
     console.print(f"[bold]{escape(title)}[/]")
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
-    table.add_column(overflow="fold", max_width=24)
+    table.add_column(overflow="fold", max_width=30)
     table.add_column(overflow="fold")
     for weight, colour in _COLOURS.items():
         for one in checks:
