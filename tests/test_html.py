@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -21,7 +22,10 @@ from exporters._forest import Change, forest
 from exporters._of_runs import Anchor, front
 from exporters._scale import thinned, ticks
 from exporters._waterfall import waterfall
-from exporters.html import Html, page
+from exporters.html import Html, history_page, page
+from harness.cli import _report_parts as parts
+from harness.compare.comparison import compare
+from harness.history import add, series
 from harness.record import Finding
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -228,12 +232,42 @@ def test_a_file_of_anchors_that_is_none_is_refused(joulemark, tmp_path: Path):
     assert "'pie'" in done.stderr
 
 
+def compared() -> str:
+    """A comparison, a throttled run, published points and invalid runs on one page."""
+    base, cand = side("base", [1.0, 1.01, 0.99]), side("cand", [1.1, 1.12, 1.09], start=1)
+    cand.runs[0].record.findings.append(Finding(code="x", severity="invalid", message="late"))
+    found = compare(base, cand, allow=["invalid"])
+    shown = parts.comparison(found)
+    runs = [(run.record, None) for run in (*base.runs, *cand.runs)]
+    anchors = [Anchor(chart="joules", label="somebody", x=20.0 + i, y=3.0 + i) for i in range(3)]
+    return page(runs, anchors=anchors, lead=[(shown.name, shown.heading, shown.html)])
+
+
+def historic(where: str) -> str:
+    """Two series, one with a change of level."""
+    add(side("old", [1.0, 1.01, 0.99, 1.005, 0.995, 1.0]).runs, where)
+    add(side("new", [1.2, 1.21, 1.19, 1.205, 1.195, 1.2], start=100).runs, where)
+    add(side("e", [1.0], kind="emulated").runs, where)
+    found = series(where, metric=ENERGY)
+    return history_page([{**dataclasses.asdict(one), "title": one.title} for one in found])
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium: apt-get install chromium")
-@pytest.mark.parametrize("count", [1, 60])
-def test_chromium_shows_it_without_an_error_or_a_request(tmp_path: Path, single, count):
+@pytest.mark.parametrize(
+    ("kind", "figures"), [("one", 5), ("many", 4), ("compared", 5), ("history", 2)]
+)
+def test_chromium_shows_it_without_an_error_or_a_request(tmp_path: Path, single, kind, figures):
     """The net log names every request a page made; the console goes to stderr."""
     path = tmp_path / "report.html"
-    path.write_text(single if count == 1 else many(count), encoding="utf-8")
+    pages = {
+        "one": lambda: single,
+        "many": lambda: many(60),
+        "compared": compared,
+        "history": lambda: historic(str(tmp_path / "store")),
+    }
+    text = pages[kind]()
+    Page(text)
+    path.write_text(text, encoding="utf-8")
     done = subprocess.run(
         [
             CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
@@ -247,7 +281,9 @@ def test_chromium_shows_it_without_an_error_or_a_request(tmp_path: Path, single,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "CONSOLE" not in done.stderr
-    assert done.stdout.count("<figure") == (5 if count == 1 else 4)
+    assert done.stdout.count("<figure") == figures
+    # Every picture has words for those who do not see it.
+    assert done.stdout.count('role="img"') == done.stdout.count("<desc") == figures
     urls = set(re.findall(r'"url":"([^"]+)"', (tmp_path / "net.json").read_text()))
     outside = {
         one for one in urls

@@ -319,3 +319,58 @@ def test_a_run_that_has_ended_is_shown_once(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "ended: complete" in done.stdout
     assert "(EMULATED)" in done.stdout
+
+
+# --- a run's own display -------------------------------------------------------------------
+
+METERED = (
+    "-s", "engine.runs_on=gpu", "-s", "power.sources=['scripted']", "-s", "power.idle_s=0.5",
+    "-s", "window.min_s=1.0", "-s", "window.refuse_below_s=0.5", "--concurrency", "2",
+    "--warmup-request-count", "1", "--isl", "8", "--osl", "20",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def engine():
+    with server("mock", "--port", "0", "--model", "demo") as url:
+        yield url
+
+
+def test_a_run_shows_phases_watts_tokens_joules_and_the_time_left(engine, tmp_path):
+    where = ("--artifact-dir", str(tmp_path / "runs"))
+    code, screen = on_a_pty(
+        joulemark("run", "quickstart", "-u", engine, "-m", "demo", *METERED, *where,
+                  "--benchmark-duration", "600"),
+        r"±[\d.]+ % so far",
+        b"\x03",
+        limit_s=120,
+    )  # fmt: skip
+    assert code == 130, screen
+    assert re.search(r"loaded idle +took \d+ s", screen), screen
+    assert re.search(r"warm up +took \d+ s", screen)
+    assert re.search(r"measure +[█░]{24} +\d+ s", screen)
+    assert re.search(r"\d+ requests done, \d+ in flight  \d+ tok/s", screen)
+    assert re.search(r"\d+ W gpu \(EMULATED\)  [▁▂▃▄▅▆▇█]+  [\d.]+ J/token ±", screen)
+    assert "Traceback" not in screen
+
+
+def test_a_run_that_is_going_is_watched_from_beside_until_it_ends(engine, tmp_path):
+    run = subprocess.Popen(
+        joulemark("run", "quickstart", "-u", engine, "-m", "demo", *METERED,
+                  "--benchmark-duration", "8"),
+        env=environment(), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert run.stderr is not None
+    # Piped, its display is lines, the last of them before the load being the phase's name.
+    while not (line := run.stderr.readline()).startswith("joulemark: measure"):
+        assert line, "the run ended"
+    threading.Thread(target=run.communicate, daemon=True).start()
+    done = subprocess.run(
+        joulemark("watch", "latest", "--every", "0.5"), env=environment(), cwd=tmp_path,
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"measure \d+ s; \d+ W gpu \(EMULATED\), [\d.]+ tok/s, [\d.]+ J/token",
+                     done.stdout), done.stdout  # fmt: skip
+    assert "ended: complete" in done.stdout.splitlines()[-1]
+    run.wait(timeout=60)
