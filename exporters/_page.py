@@ -11,8 +11,8 @@ STYLE: Final = """
   --card: #f4f4f2; --band0: #0072b214; --band1: #e69f0022;
   --c0: #0072b2; --c1: #d55e00; --c2: #008060; --c3: #a0509a; --c4: #8a6d00; --c5: #1b1b1b;
   --grey: #8a8a8a; --bad: #b00020; --warn: #8a5a00; }
-@media (prefers-color-scheme: dark) { :root { --ink: #ececec; --soft: #b4b4b4; --paper: #161616;
-  --rule: #444; --card: #222; --band0: #56b4e922; --band1: #e69f0026;
+@media screen and (prefers-color-scheme: dark) { :root { --ink: #ececec; --soft: #b4b4b4;
+  --paper: #161616; --rule: #444; --card: #222; --band0: #56b4e922; --band1: #e69f0026;
   --c0: #56b4e9; --c1: #ff9f4a; --c2: #35c99a; --c3: #e39ad0; --c4: #f0e442; --c5: #ececec;
   --grey: #8f8f8f; --bad: #ff8a80; --warn: #ffc46b; } }
 * { box-sizing: border-box; }
@@ -58,7 +58,10 @@ path.dense { stroke-width: 1; stroke-dasharray: none; }
   margin: .2rem 0; font-size: .9rem; }
 .legend svg { width: 24px; height: 12px; margin-right: .4rem; }
 .about { color: var(--soft); margin: .2rem 0; }
-@media print { body { max-width: none; } nav, .skip { display: none; } h2 { break-after: avoid; } }
+@media print { :root { color-scheme: light; } body { max-width: none; font-size: 11px; }
+  nav, .skip { display: none; } h2 { break-after: avoid; } tr { break-inside: avoid; }
+  .wide { overflow: visible; } th, td { padding: .15rem .3rem; font-size: 9px; }
+  table.words td { min-width: 3.2rem; } .card b { font-size: 1.2rem; } }
 """.strip()
 
 
