@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
 
 import pytest
 from verdict_runs import folders, golden, record, side
@@ -248,3 +249,22 @@ def test_check_of_an_emulated_run_is_1_and_of_none_2(joulemark, tmp_path):
         done = joulemark("check", *arguments)
         assert done.returncode == 2
         assert "Traceback" not in done.stderr
+
+
+def test_a_metered_command_is_checked_as_such(joulemark):
+    """On an emulated GPU that another process shares: found in the record, and by check."""
+    done = joulemark(
+        "emulate", "--process", "0:4242:10:100", "--", sys.executable, "-m", "harness", "measure",
+        "--power", "nvml", "-q", "-o", "m.json", "--", "sleep", "1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    done = joulemark("check", "m.json", "--json")
+    assert done.returncode == 1, done.stderr
+    (checks,) = json.loads(done.stdout)["runs"].values()
+    weights = {one["code"]: one["weight"] for one in checks}
+    assert weights["gpu_shared"] == "problem"
+    assert weights["power_kind"] == "problem"
+    assert weights["clock"] == "good"
+    assert weights["throttling"] == "good"
+    assert weights["steady_state"] == "note"
+    assert weights["client"] == "unknown"
