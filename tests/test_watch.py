@@ -20,7 +20,8 @@ import golden_run
 import pytest
 
 from harness import store
-from harness.errors import ConfigError
+from harness.cli import _watch_view
+from harness.errors import ConfigError, EngineError
 from harness.journal import JournalWriter
 from harness.timeline import EVENT_DTYPE
 from harness.watch.exporter import Exporter, reading
@@ -152,6 +153,34 @@ def test_tokens_of_a_run_are_those_of_its_measured_phase(tmp_path):
     assert found.state == "measure"
     assert found.rows[0].tokens == golden_run.REQUESTS * golden_run.TOKENS
     assert not found.ended
+
+
+class Flaky:
+    """A source that answers, fails, and answers the same again."""
+
+    title = "flaky"
+
+    def __init__(self, *readings) -> None:
+        self.readings = list(readings)
+
+    def read(self) -> Reading:
+        one = self.readings.pop(0)
+        if isinstance(one, Exception):
+            raise one
+        return one
+
+
+def test_what_was_read_before_a_failed_look_is_not_shown_as_new(capsys):
+    rows = [(Row(name="gpu", kind="measured", joules=300.0 * t),) for t in range(3)]
+    source = Flaky(
+        Reading(t_s=0, rows=rows[0]), Reading(t_s=1, rows=rows[1]),
+        EngineError("it is gone", remedy="start it"),
+        Reading(t_s=2, rows=rows[2], ended=True),
+    )  # fmt: skip
+    _watch_view.watch(source, threading.Event(), every_s=1e-3)
+    lines = capsys.readouterr().out.splitlines()
+    assert [("300 W gpu" in line) for line in lines] == [False, False, True, False, True]
+    assert lines[3] == "joulemark: it is gone; start it"
 
 
 # --- as users run it -----------------------------------------------------------------------

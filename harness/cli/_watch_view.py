@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -21,13 +22,16 @@ if TYPE_CHECKING:
 _TERMINAL_S: Final = 1.0
 _PIPE_S: Final = 5.0
 _NARROW: Final = 100
+_SILENT_S: Final = 10.0
+"""A source whose newest reading is older than this is said to have fallen silent."""
 
 
 def watch(source: Source, stop: threading.Event, *, every_s: float | None) -> None:
     """
     Look at *source* until it ends or *stop* is set.
 
-    A look that fails is said and tried again, except the very first.
+    A look that fails is said and tried again, except the very first; what was read
+    before it is not shown as if it were of now.
 
     Args:
         source: opened.
@@ -38,39 +42,52 @@ def watch(source: Source, stop: threading.Event, *, every_s: float | None) -> No
         JoulemarkError: the first look fails, or it is not what it should be.
     """
     console = Console(highlight=False)
-    board = Board()
-    board.take(source.read())
+    looks = _Looks(source)
+    looks.board.take(source.read())
     if not console.is_terminal:
-        _lines(source, board, stop, every_s or _PIPE_S)
-        return
-    problem = ""
+        click.echo(f"joulemark: watching {source.title}")
+        while True:
+            click.echo(f"joulemark: {looks.problem or _line(looks.board)}")
+            if looks.ended or stop.wait(every_s or _PIPE_S):
+                return
+            looks.look()
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            live.update(_picture(source.title, board, problem, console.width), refresh=True)
-            if board.reading is None or board.reading.ended or stop.wait(every_s or _TERMINAL_S):
+            live.update(_picture(source.title, looks, console.width), refresh=True)
+            if looks.ended or stop.wait(every_s or _TERMINAL_S):
                 return
-            problem = _look(source, board)
+            looks.look()
 
 
-def _lines(source: Source, board: Board, stop: threading.Event, every_s: float) -> None:
-    click.echo(f"joulemark: watching {source.title}")
-    while True:
-        click.echo(f"joulemark: {_line(board)}")
-        if board.reading is None or board.reading.ended or stop.wait(every_s):
+class _Looks:
+    """One look after another at a source, and what was wrong with the last."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._new_s = time.monotonic()
+        self.board = Board()
+        self.problem = ""
+
+    @property
+    def ended(self) -> bool:
+        return self.board.reading is not None and self.board.reading.ended
+
+    def look(self) -> None:
+        before = self.board.reading
+        try:
+            reading = self._source.read()
+        except ConfigError:
+            raise
+        except JoulemarkError as error:
+            self.problem = str(error)
             return
-        problem = _look(source, board)
-        if problem:
-            click.echo(f"joulemark: {problem}", err=True)
-
-
-def _look(source: Source, board: Board) -> str:
-    try:
-        board.take(source.read())
-    except ConfigError:
-        raise
-    except JoulemarkError as error:
-        return str(error)
-    return ""
+        self.board.take(reading)
+        self.problem = ""
+        now_s = time.monotonic()
+        if before is None or reading.t_s != before.t_s or reading.state != before.state:
+            self._new_s = now_s
+        elif now_s - self._new_s > _SILENT_S:
+            self.problem = f"nothing new for {span(now_s - self._new_s)}"
 
 
 def _line(board: Board) -> str:
@@ -82,7 +99,8 @@ def _line(board: Board) -> str:
     return "; ".join(part for part in [*parts, *_notes(board.reading)] if part)
 
 
-def _picture(title: str, board: Board, problem: str, width: int) -> Group:
+def _picture(title: str, looks: _Looks, width: int) -> Group:
+    board, problem = looks.board, looks.problem
     wide = width >= _NARROW
     table = Table(box=None, pad_edge=False)
     table.add_column("what", overflow="ellipsis", no_wrap=True, max_width=40 if wide else 22)
@@ -97,7 +115,8 @@ def _picture(title: str, board: Board, problem: str, width: int) -> Group:
         row = shown.row
         # A column of its own: a name may be cut to fit, this word may not.
         kind = Text("measured") if row.kind == "measured" else Text(row.kind.upper(), "bold yellow")
-        watts, per_s = _watts(shown), shown.rate.per_s
+        # Of a look that failed there are no watts, and the last ones are not those of now.
+        watts, per_s = (None, None) if problem else (_watts(shown), shown.rate.per_s)
         cells: list[str | Text] = [Text(row.name), kind, "?" if watts is None else f"{watts:,.1f}"]
         if wide:
             cells.append(sparkline(shown.track.watts))
