@@ -208,6 +208,15 @@ def server(*arguments: str):
         process.wait(timeout=30)
 
 
+def ask(engine: str) -> None:
+    """Have a mock engine make twenty tokens."""
+    body = b'{"model":"demo","prompt":"a b c","max_tokens":20}'
+    request = urllib.request.Request(  # noqa: S310 - our own mock
+        f"{engine}/v1/completions", data=body, headers={"content-type": "application/json"}
+    )
+    urllib.request.urlopen(request, timeout=5).read()  # noqa: S310
+
+
 @pytest.fixture(scope="module")
 def exporter():
     """A real daemon on an emulated GPU of 250 W, with a mock engine that is asked something."""
@@ -223,16 +232,12 @@ def exporter():
     ):  # fmt: skip
         done = threading.Event()
 
-        def ask() -> None:
-            body = b'{"model":"demo","prompt":"a b c","max_tokens":20}'
-            request = urllib.request.Request(  # noqa: S310 - our own mock
-                f"{engine}/v1/completions", data=body, headers={"content-type": "application/json"}
-            )
+        def keep_asking() -> None:
             while not done.is_set():
                 with contextlib.suppress(OSError):
-                    urllib.request.urlopen(request, timeout=5).read()  # noqa: S310
+                    ask(engine)
 
-        thread = threading.Thread(target=ask)
+        thread = threading.Thread(target=keep_asking)
         thread.start()
         yield url
         done.set()
@@ -363,6 +368,24 @@ METERED = (
 def engine():
     with server("mock", "--port", "0", "--model", "demo") as url:
         yield url
+
+
+def test_a_nodes_joules_are_held_against_an_engines_tokens(engine):
+    process = subprocess.Popen(
+        joulemark("watch", "--node", "--power", "cpu_model", "--tokens-from", f"{engine}/metrics",
+                  "--every", "0.3"),
+        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    line = ""
+    while "J/token" not in line:
+        ask(engine)
+        line = process.stdout.readline()
+        assert line, process.stderr.read()
+    assert re.search(r"W cpu package \(MODELLED\), [\d.]+ tok/s, [\d.]+ J/token", line), line
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
 
 
 def test_a_run_shows_phases_watts_tokens_joules_and_the_time_left(engine, tmp_path):
