@@ -10,11 +10,12 @@ import sys
 import pytest
 from verdict_runs import folders, golden, record, side
 
-from harness.checks import SUBJECTS, check
+from harness.checks import check
 from harness.conditions import conditions, moved_counters, wall_step_s
 from harness.record import Finding
 from harness.repeats import check_repeats, precision, trust
 from harness.stats.precision import half_width_ratio, runs_needed, spread
+from harness.subjects import SUBJECTS
 
 GPU = {
     "temperature_c": 35,
