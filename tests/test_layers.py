@@ -21,8 +21,8 @@ LAYERS = {
     "stats.effects stats.limit stats.precision stats.ratio stats.sequential stats.verdict "
     "sweep.pareto",
     "L3": "run_log live conditions subjects checks metrics energy performance provenance "
-    "selection store doctor surroundings load_findings kept_engine trial certificate cooldown claims.formulas "
-    "claims.recompute claims.reproduce compare.thresholds cost.case cost.catalogue "
+    "selection store doctor surroundings load_findings kept_engine trial certificate cooldown "
+    "claims.formulas claims.recompute claims.reproduce compare.thresholds cost.case cost.catalogue "
     "cost.catalogue_files cost.host cost.hours cost.point cost.rate roofline.distance",
     "L4": "acquisition analysis repeats report pipeline measure meter baseline history "
     "junit production pytest_plugin compare.comparison compare.likeness compare.sets "
