@@ -111,8 +111,8 @@ test-dynamo: $(VENV)/.dev model ## Run the tests on Dynamo's frontend with its m
 	@JOULEMARK_HEAVY=1 $(BIN)/python -m pytest -q tests/heavy/test_dynamo.py
 
 .PHONY: test-regress
-test-regress: $(VENV)/.dev model ## Find a real regression of a real engine (minutes)
-	@JOULEMARK_HEAVY=1 $(BIN)/python -m pytest -q tests/test_regress.py
+test-regress: $(VENV)/.dev model ## Find a real regression of a real engine, and none in the same one (10 minutes)
+	@JOULEMARK_HEAVY=1 $(BIN)/python -m pytest -q -rP -k real tests/test_regress.py
 
 .PHONY: demo-production
 demo-production: model apt ## Engine, exporter and a real Prometheus: joules per token by its rules

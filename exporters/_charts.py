@@ -2,80 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
-from exporters._scale import Point, short, thinned, ticks
+from exporters._chart_data import Band, Chart, Line, alternative, data_table
+from exporters._scale import short, thinned, ticks
 
 WIDTH: Final = 720
 HEIGHT: Final = 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 88, 16, 14, 52
-_LABEL_WIDTH: Final = 90
-_MOST_ROWS: Final = 50
+_LABEL_ROW: Final = 13
+_LETTER: Final = 5.6
+"""Width of a small letter, on average: labels must not lie on each other."""
+_DENSE: Final = 250
+"""A line of more points is drawn thin and whole: its dashes would be noise."""
+_X_TICKS: Final = 9
 _STYLES: Final = 6
 """Colours in the page's style sheet; with dashes and markers they repeat later."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """
-    One series.
-
-    Args:
-        name: for the legend and the text alternative.
-        points: (x, y), x in ascending order for lines.
-        dots: markers alone, not joined.
-        labels: a text a point, shown on hovering; empty: none.
-        style: 0 to 5: which colour and dash; 9: grey.
-        low_high: (x, low, high), drawn as whiskers.
-    """
-
-    name: str
-    points: Sequence[Point]
-    dots: bool = False
-    labels: Sequence[str] = ()
-    style: int = 0
-    low_high: Sequence[tuple[float, float, float]] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Band:
-    """A stretch of the x axis with a name: a phase, a window."""
-
-    name: str
-    start: float
-    end: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chart:
-    """
-    What to draw.
-
-    Args:
-        name: unique in a page, a word; ids are made of it.
-        title: above the chart.
-        about: one or two sentences that say what the chart shows; its text alternative.
-        x_label: with unit.
-        y_label: with unit.
-        lines: the series; at least one with a point.
-        bands: behind them.
-        y_from_zero: whether the y axis begins at 0.
-        x_log: a logarithmic x axis.
-    """
-
-    name: str
-    title: str
-    about: str
-    x_label: str
-    y_label: str
-    lines: Sequence[Line]
-    bands: Sequence[Band] = field(default_factory=tuple)
-    y_from_zero: bool = True
-    x_log: bool = False
 
 
 def figure(chart: Chart) -> str:
@@ -95,21 +41,8 @@ def figure(chart: Chart) -> str:
         f"{_drawing(chart)}</svg>"
         f'<ul class="legend">{legend}</ul>'
         f'<p class="about">{html.escape(chart.about)}</p>'
-        f"<details><summary>Data of this chart</summary>{_table(chart)}</details></figure>"
+        f"<details><summary>Data of this chart</summary>{data_table(chart)}</details></figure>"
     )
-
-
-def alternative(chart: Chart) -> str:
-    """The chart in words, for those who do not see it."""
-    words = [chart.about, f"x: {chart.x_label}; y: {chart.y_label}."]
-    for one in chart.lines:
-        values = [y for _, y in one.points]
-        if values:
-            words.append(
-                f"{one.name}: {len(values)} points from {short(min(values))} to "
-                f"{short(max(values))}."
-            )
-    return " ".join(words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +52,7 @@ class _Scale:
     y_low: float
     y_high: float
     x_log: bool
+    top: float
 
     def x(self, value: float) -> float:
         low, high = self.x_low, self.x_high
@@ -128,7 +62,7 @@ class _Scale:
 
     def y(self, value: float) -> float:
         share = (value - self.y_low) / (self.y_high - self.y_low)
-        return HEIGHT - _BOTTOM - share * (HEIGHT - _TOP - _BOTTOM)
+        return HEIGHT - _BOTTOM - share * (HEIGHT - self.top - _BOTTOM)
 
 
 def _scale(chart: Chart) -> _Scale:
@@ -137,6 +71,8 @@ def _scale(chart: Chart) -> _Scale:
     ys = [y for one in chart.lines for _, y in one.points]
     ys += [y for one in chart.lines for _, low, high in one.low_high for y in (low, high)]
     x_low, x_high = _widened(min(xs), max(xs), positive=chart.x_log)
+    if chart.x_from_zero:
+        x_low = min(0.0, x_low)
     if any(one.dots for one in chart.lines) and not chart.x_log:
         # A marker on the edge would be cut in half.
         x_low, x_high = x_low - 0.02 * (x_high - x_low), x_high + 0.02 * (x_high - x_low)
@@ -146,7 +82,9 @@ def _scale(chart: Chart) -> _Scale:
     margin = 0.06 * (y_high - y_low)
     y_high += margin
     y_low -= 0.0 if chart.y_from_zero else margin
-    return _Scale(x_low, x_high, y_low, y_high, chart.x_log)
+    bare = _Scale(x_low, x_high, y_low, y_high, chart.x_log, _TOP)
+    rows = max(_label_rows(chart, bare), default=-1) + 1
+    return dataclasses.replace(bare, top=_TOP + rows * _LABEL_ROW)
 
 
 def _widened(low: float, high: float, *, positive: bool) -> tuple[float, float]:
@@ -161,10 +99,11 @@ def _drawing(chart: Chart) -> str:
     parts = [_bands(chart, scale), _axes(chart, scale)]
     for one in chart.lines:
         style = _style(one)
-        if not one.dots:
+        if one.joined or not one.dots:
             points = thinned(one.points)
+            dense = " dense" if len(points) > _DENSE else ""
             path = "M" + " L".join(f"{scale.x(x):.1f},{scale.y(y):.1f}" for x, y in points)
-            parts.append(f'<path d="{path}" class="s{style}" fill="none"/>')
+            parts.append(f'<path d="{path}" class="s{style}{dense}" fill="none"/>')
         parts += [
             f'<line x1="{scale.x(x):.1f}" x2="{scale.x(x):.1f}" y1="{scale.y(low):.1f}" '
             f'y2="{scale.y(high):.1f}" class="whisker s{style}"/>'
@@ -175,7 +114,17 @@ def _drawing(chart: Chart) -> str:
                 label = html.escape(one.labels[place]) if one.labels else ""
                 hover = f"<title>{label}</title>" if label else ""
                 parts.append(_marker(scale.x(x), scale.y(y), style, hover))
+        if one.tag:
+            parts.append(_tag(one, scale))
     return "".join(parts)
+
+
+def _tag(one: Line, scale: _Scale) -> str:
+    """Beside the last point, to its left where there is no room to its right."""
+    x, y = scale.x(one.points[-1][0]), scale.y(one.points[-1][1])
+    left = x + 7 + len(one.tag) * _LETTER > WIDTH - _RIGHT
+    place = f'x="{x - 7:.1f}" text-anchor="end"' if left else f'x="{x + 7:.1f}"'
+    return f'<text {place} y="{y + 3:.1f}" class="small">{html.escape(one.tag)}</text>'
 
 
 def _sample(one: Line) -> str:
@@ -196,20 +145,39 @@ def _marker(x: float, y: float, style: int, hover: str) -> str:
 
 def _bands(chart: Chart, scale: _Scale) -> str:
     parts = []
-    for place, band in enumerate(chart.bands):
+    top, bottom = scale.top, HEIGHT - _BOTTOM
+    for place, (band, row) in enumerate(zip(chart.bands, _label_rows(chart, scale), strict=True)):
         start, end = scale.x(band.start), scale.x(band.end)
+        kind = "alarm" if band.alarm else f"b{place % 2}"
         parts.append(
-            f'<rect x="{start:.1f}" y="{_TOP}" width="{max(0.5, end - start):.1f}" '
-            f'height="{HEIGHT - _TOP - _BOTTOM}" class="band b{place % 2}"/>'
-            f'<text x="{_label_x(start):.1f}" y="{_TOP + 11 + 12 * (place % 2)}" class="small">'
-            f"{html.escape(band.name)}</text>"
+            f'<rect x="{start:.1f}" y="{top}" width="{max(0.5, end - start):.1f}" '
+            f'height="{bottom - top}" class="band {kind}"/>'
+            f'<text x="{_label_x(band, scale):.1f}" y="{_TOP + row * _LABEL_ROW}" '
+            f'class="small{" bad" if band.alarm else ""}">{html.escape(band.name)}</text>'
         )
+        if band.edges:
+            parts += [
+                f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top - 4}" y2="{bottom}" class="edge"/>'
+                for x in (start, end)
+            ]
     return "".join(parts)
 
 
-def _label_x(start: float) -> float:
-    """Beside the band's start, but never beyond the drawing's right edge."""
-    return min(start + 3, WIDTH - _RIGHT - _LABEL_WIDTH)
+def _label_rows(chart: Chart, scale: _Scale) -> list[int]:
+    """For each band the row above the drawing where its name lies on no other's."""
+    ends: list[float] = []
+    rows = []
+    for band in chart.bands:
+        start = _label_x(band, scale)
+        row = next((at for at, end in enumerate(ends) if end < start), len(ends))
+        ends[row : row + 1] = [start + len(band.name) * _LETTER]
+        rows.append(row)
+    return rows
+
+
+def _label_x(band: Band, scale: _Scale) -> float:
+    """At the band's start, but never beyond the drawing's right edge."""
+    return max(_LEFT, min(scale.x(band.start), WIDTH - _RIGHT - len(band.name) * _LETTER))
 
 
 def _axes(chart: Chart, scale: _Scale) -> str:
@@ -227,7 +195,7 @@ def _axes(chart: Chart, scale: _Scale) -> str:
             f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{bottom}" y2="{bottom + 4}" class="axis"/>'
             f'<text x="{x:.1f}" y="{bottom + 17}" text-anchor="middle">{short(value)}</text>'
         )
-    middle = (_TOP + bottom) / 2
+    middle = (scale.top + bottom) / 2
     parts.append(
         f'<line x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{bottom}" y2="{bottom}" class="axis"/>'
         f'<text x="{(_LEFT + WIDTH - _RIGHT) / 2}" y="{HEIGHT - 14}" text-anchor="middle">'
@@ -240,7 +208,7 @@ def _axes(chart: Chart, scale: _Scale) -> str:
 
 def _x_ticks(chart: Chart, scale: _Scale) -> list[float]:
     if not chart.x_log:
-        return ticks(scale.x_low, scale.x_high)
+        return ticks(scale.x_low, scale.x_high, _X_TICKS)
     low, high = math.log10(scale.x_low), math.log10(scale.x_high)
     factors = (1, 2, 5) if high - low < 3 else (1,)  # noqa: PLR2004 - decades
     found = [
@@ -249,23 +217,6 @@ def _x_ticks(chart: Chart, scale: _Scale) -> list[float]:
         for factor in factors
     ]
     return [one for one in found if scale.x_low <= one <= scale.x_high]
-
-
-def _table(chart: Chart) -> str:
-    parts = []
-    for one in chart.lines:
-        every = max(1, math.ceil(len(one.points) / _MOST_ROWS))
-        note = f", every {every}th point" if every > 1 else ""
-        rows = "".join(
-            f"<tr><td>{short(x)}</td><td>{short(y)}</td></tr>" for x, y in one.points[::every]
-        )
-        parts.append(
-            f"<table><caption>{html.escape(one.name)}{note}</caption><thead><tr>"
-            f'<th scope="col">{html.escape(chart.x_label)}</th>'
-            f'<th scope="col">{html.escape(chart.y_label)}</th></tr></thead>'
-            f"<tbody>{rows}</tbody></table>"
-        )
-    return "".join(parts)
 
 
 def _style(one: Line) -> int:

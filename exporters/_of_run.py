@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
-from exporters._charts import Band, Chart, Line
+from exporters._chart_data import Band, Chart, Line
 from exporters._raw import Raw, read_raw
+from harness.conditions import moved_counters
 from harness.record import RunRecord
 
 _QUANTILES: Final = 101
@@ -19,7 +20,11 @@ def time_charts(record: RunRecord, folder: Path, name: str) -> list[Chart]:
     """Watts and tokens a second over time; empty where nothing was recorded."""
     raw = read_raw(folder)
     bands = _bands(record, raw)
-    note = " ".join(["Shaded: phases and the windows the numbers are of.", *_throttling(record)])
+    throttled, said = _throttling(record)
+    if throttled and raw.watts:
+        ends = [x[-1] for x, _ in raw.watts.values() if len(x)]
+        bands.append(Band(name=f"somewhere here: {throttled}", start=0, end=max(ends), alarm=True))
+    note = f"Shaded: phases and the windows the numbers are of. {said}"
     charts = []
     if raw.watts:
         lines = [
@@ -36,6 +41,7 @@ def time_charts(record: RunRecord, folder: Path, name: str) -> list[Chart]:
                 y_label="power (W)",
                 lines=lines,
                 bands=bands,
+                x_from_zero=True,
             )
         )
     if raw.tokens is not None:
@@ -55,6 +61,7 @@ def time_charts(record: RunRecord, folder: Path, name: str) -> list[Chart]:
                     )
                 ],
                 bands=bands,
+                x_from_zero=True,
             )
         )
     return charts
@@ -70,10 +77,7 @@ def latency_charts(record: RunRecord, folder: Path, name: str) -> list[Chart]:
     }
     charts = []
     for place, (key, values) in enumerate(read_raw(folder).latencies.items()):
-        shares = np.linspace(0, 1, min(_QUANTILES, len(values)))
-        points = list(
-            zip(np.quantile(values, shares).tolist(), (100 * shares).tolist(), strict=True)
-        )
+        points = _shares(values)
         charts.append(
             Chart(
                 name=f"{name}-{key.replace('_', '-')}",
@@ -88,6 +92,20 @@ def latency_charts(record: RunRecord, folder: Path, name: str) -> list[Chart]:
     return charts
 
 
+def _shares(values: npt.NDArray[np.float64]) -> list[tuple[float, float]]:
+    """The share of values up to each, in percent: a step a value, or quantiles of many."""
+    if len(values) > _QUANTILES:
+        shares = np.linspace(0, 1, _QUANTILES)
+        quantiles = np.quantile(values, shares)
+        return list(zip(quantiles.tolist(), (100 * shares).tolist(), strict=True))
+    rises = 100 * np.arange(len(values) + 1) / len(values)
+    return [
+        (value, float(rise))
+        for place, value in enumerate(np.sort(values).tolist())
+        for rise in rises[place : place + 2]
+    ]
+
+
 def _bands(record: RunRecord, raw: Raw) -> list[Band]:
     bands = [Band(name=name, start=start, end=end) for name, start, end in raw.phases]
     for window in record.windows:
@@ -99,31 +117,18 @@ def _bands(record: RunRecord, raw: Raw) -> list[Band]:
                 name=f"{window['name']} window",
                 start=(energies[0]["start_ns"] - raw.zero_ns) / 1e9,
                 end=(energies[0]["end_ns"] - raw.zero_ns) / 1e9,
+                edges=True,
             )
         )
     return bands
 
 
-def _throttling(record: RunRecord) -> list[str]:
-    """Which throttle counters moved during the run; NVML does not say when."""
-    power = record.provenance.get("power", {})
-    before, after = _counters(power.get("at_start", {})), _counters(power.get("facts_at_stop", {}))
-    moved = sorted(
-        f"{key} on {gpu}"
-        for (gpu, key), value in after.items()
-        if value > before.get((gpu, key), value)
-    )
-    if not after:
-        return []
-    if moved:
-        return [f"Throttled during the run: {', '.join(moved)}."]
-    return ["No throttle counter moved during the run."]
-
-
-def _counters(facts: Mapping[str, Any]) -> dict[tuple[str, str], float]:
-    return {
-        (gpu, key): value
-        for source in facts.values()
-        for gpu, values in source.get("gpus", {}).items()
-        for key, value in (values.get("throttle_counters") or {}).items()
-    }
+def _throttling(record: RunRecord) -> tuple[str, str]:
+    """Which throttle counters moved, for the band, and a sentence; NVML does not say when."""
+    moved = moved_counters(record.provenance)
+    if moved is None:
+        return "", "Whether it was throttled is not known: no throttle counter was read."
+    if not moved:
+        return "", "No throttle counter moved during the run."
+    named = ", ".join(f"{key} on {', '.join(gpus)}" for key, gpus in sorted(moved.items()))
+    return f"throttled ({', '.join(sorted(moved))})", f"Throttled during the run: {named}."

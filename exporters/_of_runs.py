@@ -7,13 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from exporters._charts import Band, Chart, Line
+from exporters._chart_data import Band, Chart, Line
 from exporters._scale import Point
 from exporters._text import number
 from harness.metrics import BOUNDARIES
 from harness.record import RunRecord
 
 _X: Final = "interactivity_tok_per_s.p50"
+_INK: Final = 5
+"""The style of the page's own ink."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,15 +25,19 @@ class Anchor:
 
     Args:
         chart: `throughput`, `per_mw`, `joules` or `usd`.
-        label: who published it, and when.
+        label: who published it, when, and of what; points of one label are one series.
         x: interactivity, tok/s/user.
         y: in the chart's unit.
+        boundary: what its joules are of; it is drawn beside runs of the same only.
+        tag: a few words for the drawing itself; empty: the label.
     """
 
     chart: str
     label: str
     x: float
     y: float
+    boundary: str = "gpu"
+    tag: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +100,9 @@ def pareto_charts(records: Sequence[RunRecord], anchors: Sequence[Anchor]) -> li
         for kind in _KINDS:
             found = _points(records, kind, boundary)
             if len(found) > 1:
-                grey = [one for one in anchors if one.chart == kind.name]
+                grey = [
+                    one for one in anchors if one.chart == kind.name and one.boundary == boundary
+                ]
                 charts.append(_pareto(kind, boundary, found, grey))
     return charts
 
@@ -122,7 +130,7 @@ def history_chart(series: Mapping[str, Any], name: str) -> Chart:
     shown = kind if kind == "measured" else kind.upper()
     return Chart(
         name=name,
-        title=f"{series['metric']} of {series['name']} over time (power {shown})",
+        title=f"{series['metric']} of {series['title']} over time (power {shown})",
         about=f"{len(points)} runs that may be compared, the first on "
         f"{series['began'][0]:%Y-%m-%d}; {len(series['changes'])} changes of level. "
         "Shaded: stretches of one level.",
@@ -158,34 +166,48 @@ def _pareto(
     # A made-up joule and a measured one never share a front.
     for style, (power, own) in enumerate(sorted(by_kind.items())):
         shown = power if power == "measured" else power.upper()
-        points = [point for point, _ in own]
-        labels = [
-            f"{record.run_id}: {number(x)} tok/s/user, {number(y)} {kind.y_label}"
-            for (x, y), record in own
-        ]
-        lines.append(
-            Line(name=f"front, {shown}", points=front(points, lower=kind.lower), style=style)
+        good = [one for one in own if not _invalid(one[1])]
+        bad = [one for one in own if _invalid(one[1])]
+        best = front([point for point, _ in good], lower=kind.lower)
+        lines += [Line(name=f"front, {shown}", points=best, style=style)] if best else []
+        lines += [_runs(f"runs, {shown}", kind, good, style)] if good else []
+        lines += [_runs(f"runs marked invalid, {shown}", kind, bad, _INK)] if bad else []
+    series: dict[str, list[Anchor]] = {}
+    for one in sorted(grey, key=lambda anchor: anchor.x):
+        series.setdefault(one.label, []).append(one)
+    lines += [
+        Line(
+            name=f"published: {label}",
+            points=[(one.x, one.y) for one in own],
+            dots=True,
+            joined=True,
+            labels=[f"{label}: {number(one.x)} tok/s/user, {number(one.y)}" for one in own],
+            style=9,
+            tag=own[-1].tag or label,
         )
-        lines.append(
-            Line(name=f"runs, {shown}", points=points, dots=True, labels=labels, style=style)
-        )
-    if grey:
-        lines.append(
-            Line(
-                name="published: " + "; ".join(one.label for one in grey),
-                points=[(one.x, one.y) for one in grey],
-                dots=True,
-                labels=[one.label for one in grey],
-                style=9,
-            )
-        )
+        for label, own in series.items()
+    ]
     better = "down" if kind.lower else "up"
     return Chart(
         name=f"pareto-{kind.name}-{boundary.replace('_', '-')}",
         title=f"{kind.title} ({boundary.replace('_', ' ')})",
         about=f"Each point is a run; better is right and {better}. The line joins the runs that "
-        "no other beats in both.",
+        "no other beats in both, those left out that are marked invalid.",
         x_label="interactivity, median (tok/s/user)",
         y_label=kind.y_label,
         lines=lines,
     )
+
+
+def _runs(name: str, kind: _Kind, found: Sequence[tuple[Point, RunRecord]], style: int) -> Line:
+    labels = [
+        f"{record.run_id}: {number(x)} tok/s/user, {number(y)} {kind.y_label}"
+        for (x, y), record in found
+    ]
+    return Line(
+        name=name, points=[point for point, _ in found], dots=True, labels=labels, style=style
+    )
+
+
+def _invalid(record: RunRecord) -> bool:
+    return any(finding.severity == "invalid" for finding in record.findings)

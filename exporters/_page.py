@@ -11,8 +11,8 @@ STYLE: Final = """
   --card: #f4f4f2; --band0: #0072b214; --band1: #e69f0022;
   --c0: #0072b2; --c1: #d55e00; --c2: #008060; --c3: #a0509a; --c4: #8a6d00; --c5: #1b1b1b;
   --grey: #8a8a8a; --bad: #b00020; --warn: #8a5a00; }
-@media (prefers-color-scheme: dark) { :root { --ink: #ececec; --soft: #b4b4b4; --paper: #161616;
-  --rule: #444; --card: #222; --band0: #56b4e922; --band1: #e69f0026;
+@media screen and (prefers-color-scheme: dark) { :root { --ink: #ececec; --soft: #b4b4b4;
+  --paper: #161616; --rule: #444; --card: #222; --band0: #56b4e922; --band1: #e69f0026;
   --c0: #56b4e9; --c1: #ff9f4a; --c2: #35c99a; --c3: #e39ad0; --c4: #f0e442; --c5: #ececec;
   --grey: #8f8f8f; --bad: #ff8a80; --warn: #ffc46b; } }
 * { box-sizing: border-box; }
@@ -32,27 +32,36 @@ nav ul { display: flex; flex-wrap: wrap; gap: .3rem 1rem; padding: 0; list-style
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .6rem 0; }
 caption { text-align: left; color: var(--soft); }
 th, td { padding: .2rem .7rem; border-bottom: 1px solid var(--rule); text-align: right;
-  overflow-wrap: anywhere; }
+  vertical-align: top; }
 th:first-child, td:first-child { text-align: left; } table.words th, table.words td
   { text-align: left; }
+table.words td { overflow-wrap: break-word; max-width: 34rem; min-width: 4.5rem; }
+table.words td:first-child { overflow-wrap: anywhere; }
 figure { margin: 1.4rem 0; break-inside: avoid; } figcaption { font-weight: 600; }
 figure > svg { width: 100%; height: auto; } svg text { fill: var(--ink); font-size: 12px; }
 svg text.small { font-size: 10px; fill: var(--soft); }
 .grid { stroke: var(--rule); stroke-width: .6; } .axis { stroke: var(--ink); }
 .band.b0 { fill: var(--band0); } .band.b1 { fill: var(--band1); }
+.band.alarm { fill: none; stroke: var(--bad); stroke-width: 2; } svg text.bad { fill: var(--bad); }
+.edge { stroke: var(--ink); stroke-width: 1; stroke-dasharray: 3 3; }
 path[class^=s], line[class^=s], .whisker { stroke-width: 2; }
 .s0 { stroke: var(--c0); } .s1 { stroke: var(--c1); stroke-dasharray: 7 3; }
 .s2 { stroke: var(--c2); stroke-dasharray: 2 2; }
 .s3 { stroke: var(--c3); stroke-dasharray: 9 3 2 3; }
 .s4 { stroke: var(--c4); } .s5 { stroke: var(--c5); stroke-dasharray: 4 4; }
-.s9 { stroke: var(--grey); } .whisker { stroke-dasharray: none; stroke-width: 1; }
+path.dense { stroke-width: 1; stroke-dasharray: none; }
+.s9 { stroke: var(--grey); } path.s9 { stroke-width: 1; }
+.whisker { stroke-dasharray: none; stroke-width: 1; }
 .d0 { fill: var(--c0); } .d1 { fill: var(--c1); } .d2 { fill: var(--c2); } .d3 { fill: var(--c3); }
 .d4 { fill: var(--c4); } .d5 { fill: var(--c5); } .d9 { fill: none; stroke: var(--grey); }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; list-style: none; padding: 0;
   margin: .2rem 0; font-size: .9rem; }
 .legend svg { width: 24px; height: 12px; margin-right: .4rem; }
 .about { color: var(--soft); margin: .2rem 0; }
-@media print { body { max-width: none; } nav, .skip { display: none; } h2 { break-after: avoid; } }
+@media print { :root { color-scheme: light; } body { max-width: none; font-size: 11px; }
+  nav, .skip { display: none; } h2 { break-after: avoid; } tr { break-inside: avoid; }
+  .wide { overflow: visible; } th, td { padding: .15rem .3rem; font-size: 9px; }
+  table.words td { min-width: 3.2rem; } .card b { font-size: 1.2rem; } }
 """.strip()
 
 

@@ -42,9 +42,16 @@ def thinned(points: Sequence[Point], most: int = _MOST_POINTS) -> list[Point]:
 
 
 def short(value: float) -> str:
-    """Four significant digits, with an exponent where a plain number would be long."""
+    """
+    Four significant digits, with M for millions, and an exponent where a number would be long.
+
+    >>> short(2_500_000), short(12_345), short(0.000123)
+    ('2.5 M', '12,345', '1.23e-04')
+    """
     if value == 0:
         return "0"
+    if 1e6 <= abs(value) < 1e10:  # noqa: PLR2004 - megawatts' worth of tokens
+        return f"{value / 1e6:,.4g} M"
     if 1e-3 <= abs(value) < 1e6:  # noqa: PLR2004 - where a plain number reads best
         text = f"{value:.4g}"
         return f"{float(text):,.0f}" if "e" in text or abs(value) >= 1e4 else text  # noqa: PLR2004

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import textwrap
 from collections.abc import Mapping
 from typing import Final
 
@@ -12,6 +13,7 @@ _WIDTH: Final = 720
 _HEIGHT: Final = 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 88, 16, 18, 46
 _STYLES: Final = 5
+_LABEL_LETTERS: Final = 13
 
 
 def waterfall(
@@ -69,8 +71,11 @@ def _bars(known: Mapping[str, float], label: str, total: float, unit: str) -> st
             f'<rect x="{x:.1f}" y="{y:.1f}" width="{0.8 * width:.1f}" '
             f'height="{value / total * height:.2f}" class="d{style}"/>'
             f'<text x="{middle:.1f}" y="{y - 4:.1f}" text-anchor="middle">{short(value)}</text>'
-            f'<text x="{middle:.1f}" y="{bottom + 17}" text-anchor="middle">'
-            f"{html.escape(key)}</text>"
+            + "".join(
+                f'<text x="{middle:.1f}" y="{bottom + 17 + 14 * row}" text-anchor="middle">'
+                f"{html.escape(line)}</text>"
+                for row, line in enumerate(textwrap.wrap(key, _LABEL_LETTERS))
+            )
         )
         under += value
     middle = _TOP + height / 2

@@ -179,6 +179,7 @@ class Acquisition:
             if not self._stop.is_set():
                 self._measured_phase()
             self._watcher.phase("stop the engine", seconds=None, requests=None)
+        self._mark("provenance", about="anchor_at_stop", facts=dataclasses.asdict(WallAnchor.now()))
         if not self._stop.is_set():
             self._mark("complete")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from .conditions import conditions
 from .decompose import Split, split
 from .energy import (
     average_w,
@@ -74,13 +75,16 @@ def analyse(raw: RawRun) -> RunRecord:
         for energy in energies:
             metrics[f"{energy.boundary}_loaded_idle_w"] = average_w(energy)
 
+    provenance = _provenance(raw)
+    launched = any(mark["mark"] == "engine_start" for mark in raw.marks)
+    findings += conditions(provenance, launched=launched)
     counts, disagreements = token_counts(raw, measured, events)
     return RunRecord(
         run_id=raw.manifest["run_id"],
         status="complete" if raw.complete else "incomplete",
         power_kind=power_kind(power),
         config=config,
-        provenance=_provenance(raw),
+        provenance=provenance,
         tokens=counts,
         windows=windows,
         metrics=dict(sorted(metrics.items())),

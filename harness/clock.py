@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
+
+WALL_STEP_LIMIT_S: Final = 0.001
+"""A wall clock that moved by more than this against the monotonic one was set."""
 
 
 class Clock(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import hashlib
 import io
@@ -46,6 +47,7 @@ class Series:
         values: of each.
         changes: where the level changed.
         suspects: for each change what changed with it.
+        apart: in what its runs differ from those of other series of that name.
     """
 
     name: str
@@ -58,6 +60,14 @@ class Series:
     values: list[float]
     changes: list[Change]
     suspects: list[list[Suspect]]
+    apart: dict[str, str]
+
+    @property
+    def title(self) -> str:
+        """Its name, with what tells it apart where there are others of that name."""
+        if not self.apart:
+            return self.name
+        return f"{self.name} ({', '.join(f'{k} {v}' for k, v in self.apart.items())})"
 
 
 def add(runs: Sequence[StoredRun], store: str) -> int:
@@ -191,9 +201,27 @@ def series(
                 values=values,
                 changes=points,
                 suspects=_suspects(store, ids, points),
+                apart={},
             )
         )
-    return found
+    return _told_apart(store, found)
+
+
+def _told_apart(store: str, found: Sequence[Series]) -> list[Series]:
+    """The same series, each with what its runs do not share with others of its name."""
+    told = []
+    for name in dict.fromkeys(one.name for one in found):
+        own = [one for one in found if one.name == name]
+        values = [like_values(_stored(store, one.run_ids[0]).record) for one in own]
+        keys = sorted({key for one in values for key in one})
+        different = [key for key in keys if len({one.get(key) for one in values}) > 1]
+        told += [
+            dataclasses.replace(
+                one, apart={key: described.get(key, "not recorded") for key in different}
+            )
+            for one, described in zip(own, values, strict=True)
+        ]
+    return told
 
 
 def _suspects(store: str, ids: Sequence[str], points: Sequence[Change]) -> list[list[Suspect]]:

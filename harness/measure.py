@@ -17,6 +17,7 @@ import orjson
 
 from . import plugins, provenance
 from .clock import WallAnchor
+from .conditions import conditions
 from .energy import average_w, power_kind, window_row
 from .errors import ConfigError, CoverageError, EngineError, PowerUnavailableError
 from .integrate import WindowEnergy, traces, window_energies
@@ -155,6 +156,13 @@ def measure_command(
         findings += energy.findings
     whole = window_from is None
     counts, metrics = _per_token(tokens, energies, findings, whole=whole)
+    known = {
+        **provenance.collect(anchor),
+        "anchor_at_stop": dataclasses.asdict(WallAnchor.now()),
+        "power": {"at_start": sampler.facts(), **dataclasses.asdict(audit)},
+        "exit_code": code,
+    }
+    findings += conditions(known, launched=True)
     record = RunRecord(
         run_id=f"measure-{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}",
         status="complete" if code == 0 else "incomplete",
@@ -166,11 +174,7 @@ def measure_command(
             "engine": tokens.engine,
             "window_from": None if window_from is None else str(window_from),
         },
-        provenance={
-            **provenance.collect(anchor),
-            "power": {"at_start": sampler.facts(), **dataclasses.asdict(audit)},
-            "exit_code": code,
-        },
+        provenance=known,
         tokens=counts,
         windows=[window_row(window, energies, valid=bool(energies))],
         metrics=metrics,

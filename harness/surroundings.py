@@ -6,14 +6,13 @@ import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from .clock import WallAnchor
+from .clock import WALL_STEP_LIMIT_S, WallAnchor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_WALL_STEP_LIMIT_S: Final = 0.001
 
 Weight = Literal["good", "note", "problem"]
 
@@ -38,7 +37,7 @@ def clock(anchor: WallAnchor) -> Remark:
     """Whether the wall clock was stepped since *anchor*."""
     now = WallAnchor.now()
     step_s = (now.t_wall_ns - anchor.wall_ns(now.t_monotonic_ns)) / 1e9
-    if abs(step_s) > _WALL_STEP_LIMIT_S:
+    if abs(step_s) > WALL_STEP_LIMIT_S:
         return Remark(
             code="wall_clock_steps",
             weight="note",

@@ -310,3 +310,16 @@ def test_emulated_against_measured_exits_2_and_says_why(joulemark, tmp_path: Pat
     assert done.returncode == 2
     assert "power_kind" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_power_kind_is_named_before_any_other_difference():
+    other = side("cand", [1.0], kind="emulated", start=1, config__load__concurrency=9)
+    with pytest.raises(ConfigError, match="power_kind is measured") as caught:
+        compare(side("base", [1.0]), other, allow=["power_kind"])
+    assert "never allowed" in caught.value.remedy
+
+
+def test_a_sweeps_folder_names_its_runs(tmp_path: Path):
+    folders(tmp_path / "sweep" / "runs", side("s", [1.0, 1.1]))
+    found = find_runs(str(tmp_path / "sweep"), artifact_dir=tmp_path)
+    assert [one.record.run_id for one in found] == ["s-0", "s-1"]

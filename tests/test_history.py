@@ -7,6 +7,7 @@ import random
 import uuid
 from pathlib import Path
 
+import duckdb
 import pandas as pd
 import pytest
 from verdict_runs import ENERGY, folders, side
@@ -42,7 +43,6 @@ def test_pandas_reads_it_in_one_line(store):
 
 
 def test_duckdb_reads_it_in_one_line(store):
-    duckdb = pytest.importorskip("duckdb", reason="duckdb is not a dependency: pip install duckdb")
     query = f"select count(distinct run_id) from '{store}/history/*.parquet'"  # noqa: S608
     assert duckdb.sql(query).fetchall() == [(22,)]
 
@@ -73,6 +73,10 @@ def test_unlike_runs_are_separate_series(tmp_path: Path):
     where = str(tmp_path / "store")
     runs = [*side("a", [1.0, 1.1]).runs, *side("b", [1.0], config__load__concurrency=9).runs]
     add([*runs, *side("e", [1.0], kind="emulated").runs], where)
+    titles = {one.run_ids[0]: one.title for one in series(where, metric=ENERGY)}
+    assert titles["a-0"] == "golden (load.concurrency 4, power_kind measured)"
+    assert titles["b-0"] == "golden (load.concurrency 9, power_kind measured)"
+    assert titles["e-0"] == "golden (load.concurrency 4, power_kind emulated)"
     found = series(where, metric=ENERGY)
     assert sorted(len(one.values) for one in found) == [1, 1, 2]
     assert {one.power_kind for one in found} == {"measured", "emulated"}
@@ -104,3 +108,14 @@ def test_the_verbs_add_and_show_with_a_picture(joulemark, tmp_path: Path):
     found = json.loads(joulemark("history", "show", ENERGY, "--json").stdout)
     assert found[0]["changes"][0]["index"] == 12
     assert joulemark("history", "show", "nonsense").returncode == 2
+
+
+def test_the_last_runs_are_printed_and_every_change(joulemark, store):
+    done = joulemark("history", "show", ENERGY, "--store", store, "--last", "3")
+    assert done.returncode == 0, done.stderr
+    assert "19 earlier runs, and all changes" in done.stdout
+    assert "level changed by" in done.stdout
+    assert "new-9" in done.stdout
+    assert "new-6" not in done.stdout
+    everything = joulemark("history", "show", ENERGY, "--store", store, "--last", "0")
+    assert "old-0" in everything.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -15,11 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from verdict_runs import ENERGY, GOLDEN, folders, golden, record, side
 
-from exporters._charts import Chart, Line, figure
+from exporters._chart_data import Band, Chart, Line
+from exporters._charts import figure
+from exporters._forest import Change, forest
 from exporters._of_runs import Anchor, front
 from exporters._scale import thinned, ticks
 from exporters._waterfall import waterfall
-from exporters.html import Html, page
+from exporters.html import Html, history_page, page
+from harness.cli import _report_parts as parts
+from harness.compare.comparison import compare
+from harness.history import add, series
 from harness.record import Finding
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -215,7 +221,7 @@ def test_the_verb_writes_html_markdown_and_a_comparison(joulemark, tmp_path: Pat
     assert ENERGY in text
     shown = joulemark("report", "cand", "--against", "base", "--format", "markdown")
     assert shown.stdout.startswith("### joulemark: worse")
-    assert "# cand-4" in shown.stdout
+    assert "| cand-4 | MEASURED |" in shown.stdout
 
 
 def test_a_file_of_anchors_that_is_none_is_refused(joulemark, tmp_path: Path):
@@ -226,12 +232,42 @@ def test_a_file_of_anchors_that_is_none_is_refused(joulemark, tmp_path: Path):
     assert "'pie'" in done.stderr
 
 
+def compared() -> str:
+    """A comparison, a throttled run, published points and invalid runs on one page."""
+    base, cand = side("base", [1.0, 1.01, 0.99]), side("cand", [1.1, 1.12, 1.09], start=1)
+    cand.runs[0].record.findings.append(Finding(code="x", severity="invalid", message="late"))
+    found = compare(base, cand, allow=["invalid"])
+    shown = parts.comparison(found)
+    runs = [(run.record, None) for run in (*base.runs, *cand.runs)]
+    anchors = [Anchor(chart="joules", label="somebody", x=20.0 + i, y=3.0 + i) for i in range(3)]
+    return page(runs, anchors=anchors, lead=[(shown.name, shown.heading, shown.html)])
+
+
+def historic(where: str) -> str:
+    """Two series, one with a change of level."""
+    add(side("old", [1.0, 1.01, 0.99, 1.005, 0.995, 1.0]).runs, where)
+    add(side("new", [1.2, 1.21, 1.19, 1.205, 1.195, 1.2], start=100).runs, where)
+    add(side("e", [1.0], kind="emulated").runs, where)
+    found = series(where, metric=ENERGY)
+    return history_page([{**dataclasses.asdict(one), "title": one.title} for one in found])
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium: apt-get install chromium")
-@pytest.mark.parametrize("count", [1, 60])
-def test_chromium_shows_it_without_an_error_or_a_request(tmp_path: Path, single, count):
+@pytest.mark.parametrize(
+    ("kind", "figures"), [("one", 5), ("many", 4), ("compared", 5), ("history", 2)]
+)
+def test_chromium_shows_it_without_an_error_or_a_request(tmp_path: Path, single, kind, figures):
     """The net log names every request a page made; the console goes to stderr."""
     path = tmp_path / "report.html"
-    path.write_text(single if count == 1 else many(count), encoding="utf-8")
+    pages = {
+        "one": lambda: single,
+        "many": lambda: many(60),
+        "compared": compared,
+        "history": lambda: historic(str(tmp_path / "store")),
+    }
+    text = pages[kind]()
+    Page(text)
+    path.write_text(text, encoding="utf-8")
     done = subprocess.run(
         [
             CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
@@ -245,7 +281,9 @@ def test_chromium_shows_it_without_an_error_or_a_request(tmp_path: Path, single,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "CONSOLE" not in done.stderr
-    assert done.stdout.count("<figure") == (5 if count == 1 else 4)
+    assert done.stdout.count("<figure") == figures
+    # Every picture has words for those who do not see it.
+    assert done.stdout.count('role="img"') == done.stdout.count("<desc") == figures
     urls = set(re.findall(r'"url":"([^"]+)"', (tmp_path / "net.json").read_text()))
     outside = {
         one for one in urls
@@ -253,3 +291,91 @@ def test_chromium_shows_it_without_an_error_or_a_request(tmp_path: Path, single,
     }  # fmt: skip
     # Chromium's own calls home, which no page can cause, do not count.
     assert not {one for one in outside if "google" not in one and "gvt1" not in one}, outside
+
+
+def test_a_comparison_is_drawn_with_its_thresholds_and_intervals():
+    rows = [
+        Change(name="a_j", kind="EMULATED", percent=10, low=8, high=12, threshold=2, word="worse"),
+        Change(name="b_s", percent=-1, low=None, high=None, threshold=5, word="cannot tell"),
+    ]
+    text = forest("f", "Changes", "What changed.", rows)
+    Page(text)
+    said = re.search(r"<desc[^>]*>(.*?)</desc>", text).group(1)
+    assert "a_j (EMULATED): worse, +10.00 %, interval +8.00 to +12.00 %" in said
+    assert "b_s: cannot tell, -1.00 %, no interval, matters from 5 %" in said
+    assert ">worse (EMULATED)</text>" in text
+    # The shaded stretch reaches as far to either side of no change.
+    zero = float(re.search(r'<line x1="([\d.]+)"[^>]*class="axis"', text).group(1))
+    band = re.search(r'<rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', text)
+    assert float(band.group(1)) + float(band.group(2)) / 2 == pytest.approx(zero, abs=0.2)
+    assert text.count('class="whisker') == 1
+
+
+def test_invalid_runs_are_shown_and_left_out_of_the_front():
+    runs = [(record(f"r{i}", 1 + i / 10), None) for i in range(3)]
+    best = record("spoilt", 0.5)
+    best.findings.append(Finding(code="x", severity="invalid", message="late"))
+    with_it = page([*runs, (best, None)])
+    assert "runs marked invalid, measured" in with_it
+    front_of = r'<path d="(M[^"]+)" class="s0"'
+    assert len(re.search(front_of, with_it).group(1).split("L")) == 1
+
+
+def test_throttling_is_marked_where_it_may_have_been():
+    one = golden()
+    gpu = {"throttle_counters": {"hw_thermal": 1}}
+    one.provenance["power"] = {
+        "at_start": {"nvml": {"gpus": {"GPU-1": gpu}}},
+        "facts_at_stop": {"nvml": {"gpus": {"GPU-1": {"throttle_counters": {"hw_thermal": 2}}}}},
+    }
+    text = page([(one, GOLDEN)])
+    assert 'class="band alarm"' in text
+    assert "Throttled during the run: hw_thermal on GPU-1." in text
+    del one.provenance["power"]
+    plain = page([(one, GOLDEN)])
+    assert 'class="band alarm"' not in plain
+    assert "no throttle counter was read" in plain
+
+
+def test_names_of_stretches_never_lie_on_each_other():
+    bands = [Band(name=f"a long name {i}", start=i / 10, end=9.0) for i in range(4)]
+    chart = Chart(
+        name="c", title="t", about="a", x_label="x (s)", y_label="y (W)",
+        lines=[Line(name="l", points=[(0.0, 1.0), (10.0, 2.0)])], bands=bands,
+    )  # fmt: skip
+    text = figure(chart)
+    rows = re.findall(r'<text x="[\d.]+" y="(\d+)" class="small">a long', text)
+    assert len(set(rows)) == 4
+
+
+def test_published_points_of_the_catalogue_can_stand_beside_the_runs(joulemark, tmp_path: Path):
+    folders(tmp_path / "runs", side("base", [1.0, 1.1]))
+    done = joulemark("report", "runs", "--anchors", "published", "-o", "r.html")
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    Page(text)
+    assert "published: ML.ENERGY v3, gpt-oss-120b on vLLM, h100-sxm x1" in text
+    assert ">h100-sxm x1</text>" in text
+
+
+def test_markdown_says_what_the_page_shows(joulemark, tmp_path: Path):
+    shutil.copytree(GOLDEN, tmp_path / "runs" / "golden")
+    done = joulemark("report", "golden", "--format", "markdown")
+    assert done.returncode == 0, done.stderr
+    text = done.stdout
+    for heading in (
+        "## Findings", "## Where it comes from", "## What a token costs",
+        "## How far is that from physics?", "### Power over time", "### Time to first token",
+        "## All metrics",
+    ):  # fmt: skip
+        assert f"{heading}\n" in text
+    assert "Power: **EMULATED**" in text
+    assert "| energy per output token (gpu) | 3.609 J/token | 3.606 … 3.612 |" in text
+    assert "points from" in text
+
+
+def test_a_thousand_runs_begin_with_their_pictures():
+    text = many(1000)
+    assert text.index('id="pareto"') < text.index('id="runs"')
+    assert "The first 50 of 1000" in text
+    assert "Nothing to draw" not in text

@@ -19,19 +19,21 @@ LAYERS = {
     "arithmetic": "tokens window integrate counter counter_energy edges lag lattice trapezoid "
     "latency decompose level window_variants cost.formulas cost.range cost.split "
     "push.steps roofline.bound roofline.fit roofline.model roofline.search "
-    "stats.bootstrap stats.change stats.effects stats.limit stats.sequential "
-    "stats.verdict sweep.pareto",
+    "stats.bootstrap stats.change stats.effects stats.limit stats.precision "
+    "stats.ratio stats.sequential stats.verdict sweep.pareto",
     "L3": "run_log metrics energy performance provenance selection store doctor "
-    "surroundings load_findings kept_engine trial certificate cooldown "
-    "claims.formulas claims.recompute claims.reproduce compare.thresholds cost.case "
-    "cost.catalogue cost.catalogue_files cost.host cost.hours cost.point cost.rate "
-    "job.account job.readings push.remote_write roofline.distance",
-    "L4": "acquisition analysis report pipeline measure meter pytest_joules baseline "
-    "history junit production pytest_plugin compare.comparison compare.likeness "
+    "surroundings load_findings kept_engine trial certificate cooldown live "
+    "conditions subjects checks claims.formulas claims.recompute claims.reproduce "
+    "compare.thresholds cost.case cost.catalogue cost.catalogue_files cost.host "
+    "cost.hours cost.point cost.rate job.account job.readings push.remote_write "
+    "roofline.distance",
+    "L4": "acquisition analysis report pipeline measure meter baseline history junit "
+    "production pytest_plugin repeats compare.comparison compare.likeness "
     "compare.sets compare.text cost.document cost.picture explain.changes "
     "explain.comparisons explain.parts explain.steps explain.text explain.walk "
     "push.sending push.series regress.loop regress.runs regress.text "
-    "roofline.run_limit sweep.plan sweep.running sweep.table",
+    "roofline.run_limit sweep.plan sweep.running sweep.table watch.exporter "
+    "watch.node watch.reading watch.run watch.tail",
     "L5": "cli __main__",
 }
 RANK = {"L0": 0, "L1": 1, "acquire": 2, "arithmetic": 2, "L3": 3, "L4": 4, "L5": 5}

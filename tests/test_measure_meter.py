@@ -52,9 +52,9 @@ def test_without_a_sensor_the_block_does_not_run():
 
 
 def test_the_fixture_skips_with_a_reason_where_nothing_can_be_read(tmp_path):
-    (tmp_path / "conftest.py").write_text('pytest_plugins = ["harness.pytest_joules"]\n')
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["harness.pytest_plugin"]\n')
     (tmp_path / "test_it.py").write_text(
-        "def test_it(joules):\n    with joules() as meter:\n        pass\n"
+        "def test_it(joulemark_meter):\n    joulemark_meter(list, repeats=1)\n"
     )
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "test_it.py"],

@@ -1,4 +1,4 @@
-"""Shows how a run goes: a bar on a terminal, a line every few seconds elsewhere; on stderr."""
+"""Shows how a run goes: a few live lines on a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -10,22 +10,27 @@ from typing import TYPE_CHECKING, Final, Self
 
 import click
 
+from harness.cli._live_text import joules_text, span, sparkline, watts_text
+from harness.live import Rate, Track
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from harness.load import LoadProgress
 
-_REDRAW_S: Final = 0.5
+_LOOK_EVERY_S: Final = 0.5
 _LINE_EVERY_S: Final = 5.0
 _BAR_CELLS: Final = 24
+_CLEAR: Final = "\r\x1b[J"
 
 
 class Progress:
     """
-    A display in a thread of its own, so that the load loop never waits for the terminal.
+    A display on stderr in a thread of its own, so that the load loop never waits for it.
 
-    It wakes twice a second and formats one short line, which costs the load
-    loop far less than a millisecond of the interpreter's time.
+    It wakes twice a second, adds a number or two to what it knows, and formats a
+    few short lines, which costs the load loop far less than a millisecond of the
+    interpreter's time. A phase that is over is left standing as one line.
     """
 
     def __init__(self) -> None:
@@ -40,7 +45,9 @@ class Progress:
         self._load: LoadProgress | None = None
         self._watts: Callable[[], Mapping[str, float]] = dict
         self._kinds: Mapping[str, str] = {}
-        self._last: tuple[float, int] = (0.0, 0)
+        self._rate = Rate()
+        self._tracks: dict[str, Track] = {}
+        self._drawn = 0
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -50,15 +57,17 @@ class Progress:
         self._done.set()
         self._thread.join()
         if self._terminal:
-            click.echo("\r\x1b[K", nl=False, err=True)
+            self._leave()
 
     def phase(self, name: str, *, seconds: float | None, requests: int | None) -> None:
         """A phase begins; it is announced at once."""
         with self._lock:
+            if self._terminal:
+                self._leave()
             self._name, self._seconds, self._requests = name, seconds, requests
             self._began_s = time.monotonic()
             self._load = None
-            self._last = (self._began_s, 0)
+            self._rate, self._tracks = Rate(), {}
         if not self._terminal:
             click.echo(f"joulemark: {name}{self._extent()}", err=True)
 
@@ -81,45 +90,80 @@ class Progress:
         return f", {self._seconds:g} s" if self._seconds else ""
 
     def _display(self) -> None:
-        every_s = _REDRAW_S if self._terminal else _LINE_EVERY_S
-        while not self._done.wait(every_s):
+        line_due_s = time.monotonic() + _LINE_EVERY_S
+        while not self._done.wait(_LOOK_EVERY_S):
             with self._lock:
-                line = self._line()
-            if self._terminal:
-                # A line that wraps could not be redrawn.
-                fitting = line[: shutil.get_terminal_size().columns - 1]
-                click.echo(f"\r\x1b[K{fitting}", nl=False, err=True)
-            else:
-                click.echo(f"joulemark: {line}", err=True)
+                now_s = time.monotonic()
+                self._look(now_s)
+                if self._terminal:
+                    self._draw(self._lines(now_s))
+                elif now_s >= line_due_s:
+                    line_due_s = now_s + _LINE_EVERY_S
+                    click.echo(f"joulemark: {'  '.join(self._lines(now_s))}", err=True)
 
-    def _line(self) -> str:
-        now_s = time.monotonic()
+    def _look(self, now_s: float) -> None:
+        if self._load is None:
+            return
+        tokens = self._load.output_tokens
+        self._rate.add(now_s, tokens)
+        watts = self._watts()
+        for boundary in self._kinds:
+            track = self._tracks.setdefault(boundary, Track())
+            track.add_watts(now_s, watts.get(boundary), tokens)
+
+    def _lines(self, now_s: float) -> list[str]:
         elapsed_s = now_s - self._began_s
-        words = [f"{self._name:<12}", f"{elapsed_s:5.0f} s"]
         share = self._share(elapsed_s)
-        if self._terminal and share is not None:
-            filled = round(share * _BAR_CELLS)
-            words.insert(1, "█" * filled + "░" * (_BAR_CELLS - filled))
-        if self._load is not None:
-            tokens = self._load.output_tokens
-            then_s, before = self._last
-            rate = (tokens - before) / (now_s - then_s) if now_s > then_s else 0.0
-            self._last = (now_s, tokens)
-            words.append(f"{self._load.finished} requests done, {self._load.in_flight} in flight")
-            if self._load.failed:
-                words.append(f"{self._load.failed} failed")
-            words.append(f"{rate:.0f} tok/s")
-            words += self._power()
-        return "  ".join(words)
+        words = [f"{self._name:<12}", f"{elapsed_s:5.0f} s"]
+        if share is not None:
+            if self._terminal:
+                filled = round(share * _BAR_CELLS)
+                words.insert(1, "█" * filled + "░" * (_BAR_CELLS - filled))
+            # Before a twentieth is done, what is left is anybody's guess.
+            if share >= 1:
+                words.append("waiting for what is in flight")
+            elif share > 0.05:  # noqa: PLR2004
+                words.append(f"about {span(elapsed_s / share - elapsed_s)} left")
+        lines = ["  ".join(words)]
+        if self._load is None:
+            return lines
+        words = [f"{self._load.finished} requests done, {self._load.in_flight} in flight"]
+        if self._load.failed:
+            words.append(f"{self._load.failed} failed")
+        if self._rate.per_s is not None:
+            words.append(f"{self._rate.per_s:.0f} tok/s")
+        lines.append("  ".join(words))
+        lines += [self._power(boundary, track) for boundary, track in self._tracks.items()]
+        return lines
 
-    def _power(self) -> list[str]:
-        return [
-            f"{watts:.0f} W {boundary.replace('_', ' ')}"
-            + ("" if self._kinds[boundary] == "measured" else f" ({self._kinds[boundary].upper()})")
-            for boundary, watts in self._watts().items()
-        ]
+    def _power(self, boundary: str, track: Track) -> str:
+        now_w = track.watts[-1] if track.watts else None
+        words = [watts_text(boundary.replace("_", " "), now_w, self._kinds[boundary])]
+        if self._terminal and track.watts:
+            words.append(sparkline(track.watts))
+        words.append(joules_text(track))
+        return "  ".join(word for word in words if word)
 
     def _share(self, elapsed_s: float) -> float | None:
+        """How much of the phase is done, by whichever of time and requests ends it first."""
+        shares = []
         if self._requests and self._load is not None:
-            return min(1.0, self._load.finished / self._requests)
-        return min(1.0, elapsed_s / self._seconds) if self._seconds else None
+            shares.append(self._load.finished / self._requests)
+        if self._seconds:
+            shares.append(elapsed_s / self._seconds)
+        return min(1.0, max(shares)) if shares else None
+
+    def _draw(self, lines: list[str]) -> None:
+        up = f"\x1b[{self._drawn - 1}A" if self._drawn > 1 else ""
+        # A line that wraps could not be redrawn.
+        width = shutil.get_terminal_size().columns - 1
+        text = "\n".join(line[:width] for line in lines)
+        click.echo(f"{up}{_CLEAR}{text}", nl=False, err=True)
+        self._drawn = len(lines)
+
+    def _leave(self) -> None:
+        """Leave one line of the phase that is over, where its live lines were."""
+        if self._name:
+            self._draw([f"{self._name:<12}  took {span(time.monotonic() - self._began_s)}"])
+            click.echo("", err=True)
+        self._drawn = 0

@@ -18,6 +18,7 @@ _STORE = click.option(
     show_default=True,
     help="Folder or URL (s3://..., gs://..., whatever fsspec opens).",
 )
+_MOST_CELLS: Final = 100
 _BLOCKS: Final = "▁▂▃▄▅▆▇█"
 
 
@@ -45,9 +46,12 @@ def add(runs: tuple[str, ...], where: str, artifact_dir: Path) -> None:
 @click.option("--preset", "name", help="Runs of this preset or configuration only.")
 @_STORE
 @click.option("--html", "html_file", type=click.Path(path_type=Path), help="Write a picture.")
+@click.option(
+    "--last", type=click.IntRange(0), default=20, show_default=True, help="Runs to print; 0: all."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 def show(
-    metric: str, name: str | None, where: str, html_file: Path | None, *, as_json: bool
+    metric: str, name: str | None, where: str, html_file: Path | None, *, last: int, as_json: bool
 ) -> None:
     """Print METRIC over time, apart for each kind of runs that may be compared."""
     from harness import history  # noqa: PLC0415
@@ -67,25 +71,27 @@ def show(
         sys.stdout.buffer.write(document + b"\n")
         return
     for one in found:
-        _print(one)
+        _print(one, last or len(one.values))
 
 
 def _plain(one: Series) -> dict[str, Any]:
     import dataclasses  # noqa: PLC0415
 
-    return dataclasses.asdict(one)
+    return {**dataclasses.asdict(one), "title": one.title}
 
 
-def _print(one: Series) -> None:
+def _print(one: Series, last: int) -> None:
     from harness.compare.text import change, interval  # noqa: PLC0415
     from harness.report import rounded  # noqa: PLC0415
 
     kind = one.power_kind if one.power_kind == "measured" else one.power_kind.upper()
-    click.echo(f"\n{one.name}: {one.metric} ({one.unit}), {len(one.values)} runs, power {kind}")
-    click.echo(
-        f"  {_sparkline(one.values)}  {rounded(min(one.values))} … {rounded(max(one.values))}"
-    )
+    click.echo(f"\n{one.title}: {one.metric} ({one.unit}), {len(one.values)} runs, power {kind}")
+    ends = f"{rounded(min(one.values))} … {rounded(max(one.values))}"
+    click.echo(f"  {_sparkline(one.values[-_MOST_CELLS:])}  {ends}")
     marks = {point.index: place for place, point in enumerate(one.changes)}
+    earlier = len(one.values) - last
+    if earlier > 0:
+        click.echo(f"  {earlier} earlier runs, and all changes; --last 0 prints every run")
     for place, (began, run_id, value) in enumerate(
         zip(one.began, one.run_ids, one.values, strict=True)
     ):
@@ -95,7 +101,8 @@ def _print(one: Series) -> None:
             for suspect in one.suspects[marks[place]]:
                 before, after = ", ".join(suspect.base), ", ".join(suspect.cand)
                 click.echo(f"     {suspect.key}: {before} → {after}")
-        click.echo(f"  {began:%Y-%m-%d %H:%M}  {rounded(value):>12}  {run_id}")
+        if place >= earlier:
+            click.echo(f"  {began:%Y-%m-%d %H:%M}  {rounded(value):>12}  {run_id}")
     if not one.changes:
         click.echo("  no change of level found")
 

@@ -88,7 +88,9 @@ def _check(sets: Sequence[RunSet], allow: Sequence[str]) -> list[str]:
     allowed = [key for run_set in sets for key in _usable(run_set, allow)]
     known = [(run_set.label, record) for run_set in sets for record in run_set.records]
     described = [like_values(record) for _, record in known]
-    for key in sorted({key for one in described for key in one}):
+    # What can never be allowed is named first: nobody should allow their way to it.
+    keys = {key for one in described for key in one}
+    for key in sorted(keys, key=lambda one: (one not in NEVER_ALLOWED, one)):
         having = [place for place, one in enumerate(described) if key in one]
         first = having[0]
         other = next((at for at in having if described[at][key] != described[first][key]), None)

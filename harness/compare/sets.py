@@ -108,7 +108,8 @@ def _at(path: Path, artifact_dir: Path) -> list[StoredRun]:
             StoredRun(record=RunRecord.from_json(path.read_bytes(), where=str(path)), folder=None)
         ]
     if path.is_dir() and not (path / store.MANIFEST).is_file():
-        folders = store.run_folders(path)
+        # A sweep keeps its runs one folder below its table.
+        folders = store.run_folders(path) or store.run_folders(path / "runs")
         if folders:
             return [_load(folder) for folder in folders]
     if path.is_dir() and (path / store.RECORD).is_file():
