@@ -11,7 +11,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = {
     "L0": "errors clock timeline record journal files exposition models",
-    "L1": "contracts plugins schema settings config token_counters request_fields workload_summary",
+    "L1": "contracts dialects plugins schema settings config token_counters request_fields "
+    "workload_summary",
     "acquire": "guard launch live_facts sse chunk answer openai_api client dial proxy arrivals "
     "load load_audit load_bodies load_phase load_plan client_processes sampler "
     "sampler_process schedule mock emulator descriptors inbox settled_counts ask "
@@ -40,7 +41,7 @@ LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.spl
 FAMILIES = sorted({name.partition(".")[0] for name in LAYER_OF if "." in name})
 PLUGIN_FOLDERS = ("harness/engines", "harness/power", "workloads", "exporters")
 # An exporter writes metrics out, so it needs their catalogue.
-PLUGIN_MAY = {"contracts", *LAYERS["L0"].split()}
+PLUGIN_MAY = {"contracts", "dialects", *LAYERS["L0"].split()}
 EXPORTER_MAY = PLUGIN_MAY | {"metrics"}
 
 

@@ -7,10 +7,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from harness import dialects
 from harness.contracts import Endpoint, EndpointType, Engine, TokenCounters
 from harness.errors import ConfigError
-
-from . import _dialects as dialects
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +96,7 @@ class Attach:
 
     def counters(self) -> TokenCounters | None:
         """Of the kind of server that the user says it is."""
-        return dialects.of(self.server)
+        return dialects.ALL.get(self.server)
 
     def facts(self) -> dict[str, Any]:
         """The address and what the user says of it."""

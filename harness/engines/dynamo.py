@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal
 
 from harness.contracts import Endpoint, EndpointType, Engine, LaunchSpec
+from harness.dialects import DynamoCounters
 
 from . import _launching as launching
-from ._dialects import DynamoCounters
 
 Role = Literal["both", "prefill", "decode"]
 _FIRST_SIDE_CHANNEL: Final = 20097

@@ -6,47 +6,13 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-from harness.contracts import Endpoint, EndpointType, Engine, LaunchSpec, TokenCounts
-from harness.exposition import Exposition
-
-_NAMES: Final[dict[str, tuple[str, str, str, str]]] = {
-    "vllm": (
-        "/metrics",
-        "vllm:prompt_tokens_total",
-        "vllm:prompt_tokens_cached_total",
-        "vllm:generation_tokens_total",
-    ),
-    "sglang": (
-        "/metrics",
-        "sglang:prompt_tokens_total",
-        "sglang:cached_tokens_total",
-        "sglang:generation_tokens_total",
-    ),
-    "tensorrt_llm": (
-        "/prometheus/metrics",
-        "trtllm_prompt_tokens_total",
-        "trtllm_prompt_cached_tokens_total",
-        "trtllm_generation_tokens_total",
-    ),
-    "llama_cpp": (
-        "/metrics",
-        "llamacpp:prompt_tokens_total",
-        "llamacpp:prompt_tokens_cached_total",
-        "llamacpp:tokens_predicted_total",
-    ),
-    "dynamo": (
-        "/metrics",
-        "dynamo_frontend_input_sequence_tokens_sum",
-        "dynamo_frontend_cached_tokens_sum",
-        "dynamo_frontend_output_tokens_total",
-    ),
-}
-"""Dialect → path, and its counters of input, cached input and output tokens."""
+from harness.contracts import Endpoint, EndpointType, Engine, LaunchSpec, TokenCounters
+from harness.dialects import ALL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,9 +86,9 @@ class Fake:
         """As vLLM and llama.cpp have it."""
         return {"ignore_eos": True}
 
-    def counters(self) -> FakeCounters:
-        """The dialect's counters."""
-        return FakeCounters(self.dialect)
+    def counters(self) -> TokenCounters | None:
+        """Those of the engine whose metrics it shows."""
+        return ALL.get(self.dialect)
 
     def facts(self) -> dict[str, Any]:
         """Says that nothing here is a model."""
@@ -133,29 +99,6 @@ class Fake:
             "weights": "none: a mock server makes up the tokens",
             "settings": settings,
         }
-
-
-class FakeCounters:
-    """
-    The mock's counters in one engine's words.
-
-    Args:
-        dialect: a key of the table above.
-    """
-
-    def __init__(self, dialect: str) -> None:
-        self.path, self._prompt, self._cached, self._generated = _NAMES[dialect]
-        late = dialect in {"llama_cpp", "tensorrt_llm", "sglang"}
-        self.updated: Literal["iteration", "request_end"] = "request_end" if late else "iteration"
-
-    def read(self, exposition: str) -> TokenCounts:
-        """The mock has no prefix cache, so all prompts are computed in every dialect."""
-        metrics = Exposition(exposition)
-        return TokenCounts(
-            computed=metrics.total(self._prompt),
-            cached=metrics.total_or_none(self._cached),
-            generated=metrics.total(self._generated),
-        )
 
 
 PLUGIN: type[Engine] = Fake

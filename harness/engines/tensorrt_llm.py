@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from harness.contracts import Endpoint, EndpointType, Engine, LaunchSpec
+from harness.dialects import TensorRtLlmCounters
 from harness.errors import ConfigError
 
 from . import _launching as launching
-from ._dialects import TensorRtLlmCounters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from harness.contracts import Endpoint, EndpointType, Engine, LaunchSpec
+from harness.dialects import VllmCounters
 
 from . import _launching as launching
-from ._dialects import VllmCounters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
