@@ -22,7 +22,7 @@ LAYERS = {
     "push.steps roofline.bound roofline.fit roofline.model roofline.search "
     "stats.bootstrap stats.change stats.effects stats.limit stats.sequential "
     "stats.verdict sweep.pareto",
-    "L3": "run_log metrics energy performance provenance selection store doctor "
+    "L3": "run_log metrics energy roles performance provenance selection store doctor "
     "surroundings load_findings kept_engine trial certificate cooldown "
     "claims.formulas claims.recompute claims.reproduce compare.thresholds cost.case "
     "cost.catalogue cost.catalogue_files cost.host cost.hours cost.point cost.rate "

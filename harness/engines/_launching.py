@@ -124,6 +124,27 @@ def gpu_list(chosen: Sequence[int], needed: int, *, why: str) -> tuple[int, ...]
     return tuple(chosen)
 
 
+def roles(prefill: Sequence[int], decode: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """
+    Which GPUs compute prompts and which outputs, of a deployment that keeps them apart.
+
+    Args:
+        prefill: indices in NVML's order; empty, like *decode*: they are not apart.
+        decode: the same.
+
+    Raises:
+        ConfigError: only one role has GPUs, or a GPU has both.
+    """
+    if not prefill and not decode:
+        return {}
+    if not prefill or not decode or set(prefill) & set(decode):
+        raise ConfigError(
+            f"engine.prefill_gpus is {list(prefill)}, engine.decode_gpus {list(decode)}",
+            remedy="name GPUs for both, and none twice",
+        )
+    return {"prefill": tuple(prefill), "decode": tuple(decode)}
+
+
 def visible(gpus: Sequence[int]) -> dict[str, str]:
     """CUDA's variables for these GPUs, numbered as NVML numbers them; none for none."""
     if not gpus:

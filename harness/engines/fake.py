@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 from harness.contracts import Endpoint, EndpointType, Engine, LaunchSpec, TokenCounters
 from harness.dialects import ALL
 
+from . import _launching as launching
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fake:
@@ -36,6 +38,8 @@ class Fake:
         faults: what goes wrong, in turn; `joulemark mock --help` has the list.
         fault_every: one request in so many goes wrong; 0: none.
         seed: of the jitter.
+        prefill_gpus: GPUs that pretend to compute its prompts, in NVML's order.
+        decode_gpus: GPUs that pretend to compute its answers.
     """
 
     model: str = "mock"
@@ -53,6 +57,16 @@ class Fake:
     faults: Sequence[str] = ()
     fault_every: int = 0
     seed: int = 0
+    prefill_gpus: tuple[int, ...] = ()
+    decode_gpus: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        launching.roles(self.prefill_gpus, self.decode_gpus)
+
+    @property
+    def gpu_indices(self) -> tuple[int, ...]:
+        """The GPUs that are metered as if they were its own; empty: all."""
+        return (*self.prefill_gpus, *self.decode_gpus)
 
     @property
     def runs_on(self) -> Literal["elsewhere"]:
@@ -65,8 +79,10 @@ class Fake:
 
     def launch(self) -> LaunchSpec:
         """The mock server as a process; it checks the settings."""
+        roles = {"prefill_gpus", "decode_gpus"}
+        settings = {key: value for key, value in asdict(self).items() if key not in roles}
         return LaunchSpec(
-            argv=[sys.executable, "-P", "-m", "harness.mock", json.dumps(asdict(self))],
+            argv=[sys.executable, "-P", "-m", "harness.mock", json.dumps(settings)],
             ready_url=f"http://{self.host}:{self.port}/health",
             ready_timeout_s=20.0,
             host=self.host,
@@ -97,6 +113,7 @@ class Fake:
             "engine": "fake",
             "version": None,
             "weights": "none: a mock server makes up the tokens",
+            "gpus_by_role": launching.roles(self.prefill_gpus, self.decode_gpus),
             "settings": settings,
         }
 
