@@ -187,6 +187,7 @@ def together(
     port: int,
     files: Mapping[str, str] | None = None,
     folders: Sequence[str] = (),
+    mounts: Sequence[str] = (),
 ) -> tuple[list[str], dict[str, str]]:
     """
     The one command line that starts an engine, however many processes it is made of.
@@ -197,6 +198,7 @@ def together(
         port: makes the containers' names unique.
         files: path to content; written before the start and removed after the end.
         folders: made empty before the start and removed after the end.
+        mounts: what else of the host a container must see, at the same path.
 
     Returns:
         argv and environment: the program itself, or our small supervisor
@@ -214,7 +216,7 @@ def together(
                 program,
                 name=name,
                 gpus=[int(part) for part in said.split(",") if part],
-                files=[*files, *folders],
+                files=[*files, *folders, *mounts],
             )
             started.append({"argv": argv, "environment": {}})
             removed.append([container.runtime, "rm", "--force", name])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from harness.contracts import Endpoint, EndpointType, Engine, LaunchSpec
 from harness.dialects import DynamoCounters
 
 from . import _launching as launching
+from . import _serving as serving
 
 Role = Literal["both", "prefill", "decode"]
 _FIRST_SIDE_CHANNEL: Final = 20097
@@ -120,12 +121,8 @@ class Dynamo:
 
     def prepare(self, *, port: int) -> Dynamo:
         """With port and GPUs filled in, once the interpreter is known to be there."""
-        launching.check_program(
-            self.python,
-            container=self._container,
-            remedy="name the interpreter that has Dynamo with `-s engine.python=…`",
-        )
-        return replace(self, port=self.port or port, gpus=self.gpu_indices)
+        remedy = "name the interpreter that has Dynamo with `-s engine.python=…`"
+        return serving.prepared(self, port=port, program=self.python, remedy=remedy)
 
     def launch(self) -> LaunchSpec:
         """Frontend and workers, which meet in a folder made for them."""
@@ -143,26 +140,18 @@ class Dynamo:
                 variables["VLLM_NIXL_SIDE_CHANNEL_PORT"] = str(_FIRST_SIDE_CHANNEL + place)
             argv = self._worker(role, files)
             programs.append(launching.Program(argv=tuple(argv), environment=variables))
-        whole, variables = launching.together(
-            programs, container=self._container, port=self.port, files=files, folders=[folder]
-        )
-        return LaunchSpec(
-            argv=whole,
+        return serving.together(
+            self,
+            programs,
+            files=files,
+            folders=[folder],
             # Up at once, the frontend knows no model until a worker has loaded it.
-            ready_url=f"http://{self.host}:{self.port}/v1/models#{self.model}",
-            ready_timeout_s=self.ready_timeout_s,
-            host=self.host,
-            port=self.port,
-            environment=variables,
+            ready_path=f"/v1/models#{self.model}",
         )
 
     def endpoint(self, endpoint_type: EndpointType | None) -> Endpoint:
         """Of the frontend."""
-        return Endpoint(
-            base_url=f"http://{self.host}:{self.port}",
-            endpoint_type=endpoint_type or "completions",
-            model=self.model,
-        )
+        return serving.endpoint(self, endpoint_type or "completions")
 
     def fixed_length(self) -> Mapping[str, Any]:
         """Goes on past the end-of-sequence token; `nvext` is not the place for it."""
@@ -175,15 +164,13 @@ class Dynamo:
     def facts(self) -> dict[str, Any]:
         """Version, commands, GPUs by role; says where the engine is a simulation."""
         mocked = self.backend == "mocker"
-        return {
-            "engine": "dynamo",
-            "version": launching.version_of("ai-dynamo", self._container),
-            "weights": "none: the mocker makes up tokens and their timing" if mocked else "real",
-            "gpus": list(self.gpu_indices),
-            "gpus_by_role": {role: list(own) for role, own in self.gpus_by_role.items()},
-            "command": launching.recorded(self.launch()),
-            "settings": launching.settings(asdict(self)),
-        }
+        return serving.facts(
+            self,
+            self.launch(),
+            name="ai-dynamo",
+            weights="none: the mocker makes up tokens and their timing" if mocked else "real",
+            gpus_by_role={role: list(own) for role, own in self.gpus_by_role.items()},
+        ) | {"engine": "dynamo"}
 
     def _worker(self, role: Role, files: dict[str, str]) -> list[str]:
         argv = [self.python, "-m", f"dynamo.{self.backend}"]
@@ -251,12 +238,6 @@ class Dynamo:
         apart = self.mode == "disaggregated"
         count = self.prefill_workers + self.decode_workers if apart else self.workers
         return count * self.tensor_parallel_size
-
-    @property
-    def _container(self) -> launching.Container:
-        return launching.Container(
-            image=self.image, runtime=self.image_runtime, extra_args=self.image_args
-        )
 
 
 def _system_port(port: int) -> int:
