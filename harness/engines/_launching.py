@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
-import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
 
-from harness.contracts import LaunchSpec
 from harness.errors import ConfigError, EngineError
-
-from ._several import plan_of
-
-_HIDDEN: Final = re.compile(r"(key|token|secret|password)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,49 +221,3 @@ def together(
 def scratch(name: str) -> str:
     """A path for a file or folder that lives as long as the engine."""
     return str(Path(tempfile.gettempdir()) / f"joulemark-{name}")
-
-
-def shown(argv: Sequence[str]) -> list[str]:
-    """A command line as it may be recorded: values of keys and tokens said to be just `set`."""
-    found: list[str] = []
-    hide = False
-    for part in argv:
-        name, equals, _ = part.partition("=")
-        if hide:
-            found.append("set")
-        elif equals and _HIDDEN.search(name):
-            found.append(f"{name}=set")
-        else:
-            found.append(part)
-        hide = not equals and part.startswith("-") and bool(_HIDDEN.search(part))
-    return found
-
-
-def version_of(distribution: str, container: Container) -> str | None:
-    """The installed version, or the image it runs in; None: neither is known here."""
-    if container.image:
-        return f"image {container.image}"
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def recorded(spec: LaunchSpec) -> list[list[str]]:
-    """The command line of each process, as it goes into the record."""
-    home = str(Path.home())
-    return [
-        [part.replace(home, "~") for part in shown(program["argv"])]
-        for program in plan_of(spec.argv)["programs"]
-    ]
-
-
-def settings(values: Mapping[str, Any]) -> dict[str, Any]:
-    """An engine's options as they go into the record: no port, no secrets."""
-    kept = {key: value for key, value in values.items() if key != "port"}
-    kept["extra_args"] = shown(kept.get("extra_args", ()))
-    kept["environment"] = {
-        key: "set" if _HIDDEN.search(key) else value
-        for key, value in kept.get("environment", {}).items()
-    }
-    return kept

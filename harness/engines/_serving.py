@@ -9,11 +9,15 @@ from typing import Any, Final, Protocol, TypeVar
 from harness.contracts import Endpoint, EndpointType, LaunchSpec
 
 from . import _launching as launching
+from . import _recording as recording
+from ._several import plan_of
 
 RUNNING_USAGE: Final[Mapping[str, Any]] = {
     "stream_options": {"include_usage": True, "continuous_usage_stats": True}
 }
 """Makes every chunk carry the running count of tokens."""
+
+VLLM_SETTINGS: Final = r"Initializing a V\d LLM engine \(v[^)]*\) with config: (.*)"
 
 
 class Server(Protocol):
@@ -180,7 +184,13 @@ def endpoint(
 
 
 def facts(
-    engine: Server, spec: LaunchSpec, *, name: str, weights: str | None, **more: object
+    engine: Server,
+    spec: LaunchSpec,
+    *,
+    name: str,
+    distribution: str,
+    weights: str | None,
+    **more: object,
 ) -> dict[str, Any]:
     """
     What goes into the record: version, command lines, GPUs, effective options.
@@ -188,19 +198,21 @@ def facts(
     Args:
         engine: its options.
         spec: how it is started.
-        name: of the engine, which is also that of its distribution.
+        name: of the engine.
+        distribution: its name on PyPI.
         weights: `real`, `random`, or another word for what they are; None: not known.
         more: whatever this engine adds.
     """
     values = dataclasses.asdict(engine)  # type: ignore[call-overload]
+    program = plan_of(spec.argv)["programs"][0]["argv"][0]
     return {
         "engine": name,
-        "version": launching.version_of(name, container(engine)),
+        "version": recording.version_of(distribution, container(engine), program),
         "weights": weights,
         "gpus": list(engine.gpu_indices),
-        "command": launching.recorded(spec),
+        "command": recording.recorded(spec),
         **more,
-        "settings": launching.settings(values),
+        "settings": recording.settings(values),
     }
 
 

@@ -119,6 +119,11 @@ class Dynamo:
         """The frontend's health page lists its workers' endpoints."""
         return "/health"
 
+    @property
+    def settings_line(self) -> str:
+        """What its vLLM workers log; of several, the first one's."""
+        return serving.VLLM_SETTINGS if self.backend == "vllm" else ""
+
     def prepare(self, *, port: int) -> Dynamo:
         """With port and GPUs filled in, once the interpreter is known to be there."""
         remedy = "name the interpreter that has Dynamo with `-s engine.python=…`"
@@ -167,10 +172,11 @@ class Dynamo:
         return serving.facts(
             self,
             self.launch(),
-            name="ai-dynamo",
+            name="dynamo",
+            distribution="ai-dynamo",
             weights="none: the mocker makes up tokens and their timing" if mocked else "real",
             gpus_by_role={role: list(own) for role, own in self.gpus_by_role.items()},
-        ) | {"engine": "dynamo"}
+        )
 
     def _worker(self, role: Role, files: dict[str, str]) -> list[str]:
         argv = [self.python, "-m", f"dynamo.{self.backend}"]

@@ -143,7 +143,9 @@ class Sglang:
     def facts(self) -> dict[str, Any]:
         """Version, command, GPUs, and whether the weights are real."""
         weights = serving.weights(self.load_format)
-        return serving.facts(self, self.launch(), name="sglang", weights=weights)
+        return serving.facts(
+            self, self.launch(), name="sglang", distribution="sglang", weights=weights
+        )
 
     @property
     def _needed(self) -> int:

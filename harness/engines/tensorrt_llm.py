@@ -153,6 +153,7 @@ class TensorRtLlm:
             self,
             self.launch(),
             name="tensorrt-llm",
+            distribution="tensorrt_llm",
             weights=serving.weights(self.load_format),
             options=self._options(),
         )

@@ -97,7 +97,9 @@ class Transformers:
     def facts(self) -> dict[str, Any]:
         """Version, command, GPU, and whether the weights are real."""
         weights = "random" if self.random_weights else None
-        return serving.facts(self, self.launch(), name="transformers", weights=weights)
+        return serving.facts(
+            self, self.launch(), name="transformers", distribution="transformers", weights=weights
+        )
 
 
 PLUGIN: type[Engine] = Transformers

@@ -98,6 +98,11 @@ class Vllm:
         """Where the running server says its version."""
         return "/version"
 
+    @property
+    def settings_line(self) -> str:
+        """It logs its effective settings; seen in 0.32.0."""
+        return serving.VLLM_SETTINGS
+
     def prepare(self, *, port: int) -> Vllm:
         """With port and GPUs filled in, once the program is known to be there."""
         remedy = "install it beside joulemark: `pip install 'joulemark[vllm]'`"
@@ -147,7 +152,7 @@ class Vllm:
     def facts(self) -> dict[str, Any]:
         """Version, command, GPUs, and whether the weights are real."""
         weights = serving.weights(self.load_format)
-        return serving.facts(self, self.launch(), name="vllm", weights=weights)
+        return serving.facts(self, self.launch(), name="vllm", distribution="vllm", weights=weights)
 
     @property
     def _needed(self) -> int:
