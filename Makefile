@@ -110,6 +110,11 @@ test-dynamo: $(VENV)/.dev model ## Run the tests on Dynamo's frontend with its m
 	@tests/heavy/dynamo.sh
 	@JOULEMARK_HEAVY=1 $(BIN)/python -m pytest -q tests/heavy/test_dynamo.py
 
+.PHONY: test-flags
+test-flags: $(VENV)/.dev ## Hold our commands against engines' released sources (40 MB)
+	@tests/heavy/flags.sh
+	@JOULEMARK_HEAVY=1 $(BIN)/python -m pytest -q tests/heavy/test_flags.py
+
 .PHONY: test-regress
 test-regress: $(VENV)/.dev model ## Find a real regression of a real engine (minutes)
 	@JOULEMARK_HEAVY=1 $(BIN)/python -m pytest -q tests/test_regress.py

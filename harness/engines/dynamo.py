@@ -198,7 +198,7 @@ class Dynamo:
                     argv += ["--kv-transfer-config", json.dumps(transfer)]
             case "sglang":
                 argv += ["--model-path", self.model, "--served-model-name", self.model, *_PLANES]
-                argv += ["--tp", str(self.tensor_parallel_size), "--enable-metrics"]
+                argv += ["--tp-size", str(self.tensor_parallel_size), "--enable-metrics"]
                 if role != "both":
                     argv += ["--disaggregation-mode", role, "--host", self.host]
                     argv += ["--disaggregation-bootstrap-port", str(_BOOTSTRAP_PORT)]
