@@ -18,6 +18,7 @@ from .energy import (
     provisioned,
     window_row,
 )
+from .engine_joules import cross_check
 from .integrate import traces
 from .load_audit import LoadAudit
 from .load_findings import audit_findings
@@ -76,6 +77,8 @@ def analyse(raw: RawRun) -> RunRecord:
                 {"role": each.role, **energy_row(each.energy)} for each in apart
             ]
         provisioned(metrics, config["cost"], findings)
+    edges = {mark["mark"]: mark["t_ns"] for mark in raw.marks}
+    findings += cross_check(provenance.get("engine_energy"), power, edges)
     for idle in _idle_windows(raw):
         energies = idle_energies(power, idle, findings)
         windows.append(window_row(idle, energies, valid=bool(energies)))

@@ -23,7 +23,7 @@ LAYERS = {
     "stats.bootstrap stats.change stats.effects stats.limit stats.sequential "
     "stats.verdict sweep.pareto",
     "L3": "run_log metrics energy roles performance provenance selection store doctor "
-    "surroundings load_findings kept_engine trial certificate cooldown "
+    "surroundings engine_joules load_findings kept_engine trial certificate cooldown "
     "claims.formulas claims.recompute claims.reproduce compare.thresholds cost.case "
     "cost.catalogue cost.catalogue_files cost.host cost.hours cost.point cost.rate "
     "job.account job.readings push.remote_write roofline.distance",

@@ -27,9 +27,10 @@ class Dynamo:
     """
     `dynamo.frontend` with workers of one backend, on one machine.
 
-    Seen with ai-dynamo 1.6.1: the real frontend with its mocker workers. The
-    commands of the other backends follow examples/backends/*/launch/agg.sh and
-    disagg.sh of ai-dynamo/dynamo. What differs from the documentation: a plain
+    Seen with ai-dynamo 1.6.1: the real frontend with its mocker workers. Workers of
+    the other backends were never started by us: their commands follow
+    examples/backends/*/launch/agg.sh and disagg.sh of ai-dynamo/dynamo, and
+    `make test-flags` holds their flags against the wheel of 1.6.1. What differs from the documentation: a plain
     `pip install ai-dynamo` fails, see tests/heavy/dynamo.sh; `nvext.ignore_eos`
     is refused (400) while `ignore_eos` beside the prompt works; the ZMQ sockets
     of KV events bind all addresses, whatever DYN_EVENT_PLANE_HOST says;

@@ -18,14 +18,20 @@ from . import _serving as serving
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorRtLlm:
     """
-    One trtllm-serve. Not run here: its wheels lie on NVIDIA's own index.
+    One trtllm-serve. Never started by us: its wheels lie on NVIDIA's own index.
 
-    Options: tensorrt_llm/commands/serve.py, read on main. What the command line
-    lacks is given in a YAML file (`--extra_llm_api_options`), which we write as
-    JSON, a part of YAML: it switches on `return_perf_metrics`, without which
-    there are no Prometheus metrics, and `enable_energy_metrics`, whose
-    `/energy_metrics` goes into the record as a cross-check. That number scales
-    the local GPUs' joules by the world size, so on several nodes it is a guess.
+    Options: tensorrt_llm/commands/serve.py, read at commit 00209af, and
+    https://nvidia.github.io/TensorRT-LLM/1.0.0/commands/trtllm-serve/: `--tp_size`,
+    `--pp_size`, `--ep_size` and `--kv_cache_free_gpu_memory_fraction` are second
+    names of options that have longer ones there, and `--extra_llm_api_options` is
+    the older name of `--config`, the one that 1.0 documents. What the command line
+    lacks is given in that YAML file, which we write as JSON, a part
+    of YAML: it switches on `return_perf_metrics`, without which there are no
+    Prometheus metrics, and `enable_energy_metrics`. The joules that
+    `/energy_metrics` then tells (`total_energy_j`, since the start; 503 where NVML
+    cannot be read: serve/openai_server.py) are held against ours of the measured
+    phase, a cross-check in the findings. They are scaled by world size over the
+    GPUs it sees, so on several nodes they are a guess.
 
     Args:
         model: Hugging Face name or folder.

