@@ -13,7 +13,7 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from harness import config, launch, live_facts, plugins
+from harness import config, kept_engine, launch, live_facts, plugins
 from harness.cli.run import COMMAND
 from harness.contracts import LaunchSpec
 from harness.engines import _launching as launching
@@ -397,3 +397,38 @@ def test_sglang_s_attention_replicas_are_asked_for_as_0_5_23_has_it():
 def test_servers_are_told_to_say_what_came_from_a_cache():
     assert "--enable-prompt-tokens-details" in build("vllm").launch().argv
     assert "--enable-cache-report" in build("sglang").launch().argv
+
+
+def test_an_engine_that_takes_no_token_ids_is_asked_for_none():
+    """Transformers wants a string; found out before it is started, and said by a dry run."""
+    table = config.read("gpt-oss-120b")
+    table["engine"]["kind"] = "transformers"
+    settings = config.parse(table, name="t")
+    with pytest.raises(ConfigError, match=r"token ids, of which this engine takes none; use `-s"):
+        kept_engine.check_form(settings, settings.engine)
+    arguments = ["gpt-oss-120b", "--engine", "transformers", "--dry-run"]
+    done = CliRunner().invoke(COMMAND, arguments, standalone_mode=False)
+    assert "# would be refused: request 0 is made of token ids" in done.output
+    arguments += ["-s", "workload.prompts=text", "--endpoint-type", "chat"]
+    done = CliRunner().invoke(COMMAND, arguments, standalone_mode=False)
+    assert "refused" not in done.output
+    assert "(chat)" in done.output
+
+
+@pytest.mark.parametrize(
+    ("backend", "words", "options"),
+    [
+        ("vllm", {"--max-model-len", "--no-enable-prefix-caching"}, None),
+        ("mocker", {"--max-model-len", "--no-enable-prefix-caching"}, None),
+        ("sglang", {"--context-length", "--disable-radix-cache"}, None),
+        ("trtllm", set(), {"max_seq_len": 512, "kv_cache_config": {"enable_block_reuse": False}}),
+    ],
+)
+def test_dynamo_tells_each_backend_in_its_own_words(backend, words, options):
+    engine = build("dynamo", backend=backend, max_model_len=512, prefix_caching=False)
+    assert words <= set(programs(engine)[1]["argv"])
+    plain = set(programs(build("dynamo", backend=backend))[1]["argv"])
+    assert not words & plain
+    if options is not None:
+        (content,) = several.plan_of(engine.launch().argv)["files"].values()
+        assert options.items() <= json.loads(content).items()

@@ -173,13 +173,15 @@ def endpoint(
     endpoint_type: EndpointType,
     *,
     extra_body: Mapping[str, Any] | None = None,
+    takes_token_ids: bool = True,
 ) -> Endpoint:
-    """Where it answers, with the JSON fields that every request to it carries."""
+    """Where it answers, and what every request to it carries or may hold."""
     return Endpoint(
         base_url=f"http://{engine.host}:{engine.port}",
         endpoint_type=endpoint_type,
         model=engine.model,
         extra_body=extra_body or {},
+        takes_token_ids=takes_token_ids,
     )
 
 

@@ -30,12 +30,12 @@ class Dynamo:
     Seen with ai-dynamo 1.6.1: the real frontend with its mocker workers. Workers of
     the other backends were never started by us: their commands follow
     examples/backends/*/launch/agg.sh and disagg.sh of ai-dynamo/dynamo, and
-    `make test-flags` holds their flags against the wheel of 1.6.1. What differs from the documentation: a plain
-    `pip install ai-dynamo` fails, see tests/heavy/dynamo.sh; `nvext.ignore_eos`
-    is refused (400) while `ignore_eos` beside the prompt works; the ZMQ sockets
-    of KV events bind all addresses, whatever DYN_EVENT_PLANE_HOST says;
-    DYN_SYSTEM_PORT is read as a signed 16-bit number, so a port above 32767 ends a
-    worker at once.
+    `make test-flags` holds their flags against the wheel of 1.6.1. What differs from
+    the documentation: a plain `pip install ai-dynamo` fails, see
+    tests/heavy/dynamo.sh; `nvext.ignore_eos` is refused (400) while `ignore_eos`
+    beside the prompt works; the ZMQ sockets of KV events bind all addresses,
+    whatever DYN_EVENT_PLANE_HOST says; DYN_SYSTEM_PORT is read as a signed 16-bit
+    number, so a port above 32767 ends a worker at once.
 
     With `mocker` the engine is simulated: tokens are random and come at the
     speed of a model, so that such a run measures nothing but the path to it.
@@ -51,6 +51,8 @@ class Dynamo:
         prefill_workers: of a disaggregated one.
         decode_workers: of a disaggregated one.
         tensor_parallel_size: GPUs of each worker.
+        max_model_len: context length; None: the model's own.
+        prefix_caching: False: workers keep no prefix.
         gpus: indices in NVML's order; empty: the first ones.
         router_mode: how the frontend deals requests out.
         python: the interpreter that has Dynamo.
@@ -75,6 +77,8 @@ class Dynamo:
     prefill_workers: int = 1
     decode_workers: int = 1
     tensor_parallel_size: int = 1
+    max_model_len: int | None = None
+    prefix_caching: bool = True
     gpus: tuple[int, ...] = ()
     router_mode: str = "round-robin"
     python: str = "python3"
@@ -184,14 +188,13 @@ class Dynamo:
         match self.backend:
             case "mocker":
                 argv += ["--model-path", self.model, "--model-name", self.model, *_PLANES]
-                argv += ["--engine-type", "vllm"]
-                argv += {
-                    "both": [], "prefill": ["--disaggregation-mode", "prefill"],
-                    "decode": ["--disaggregation-mode", "decode"],
-                }[role]  # fmt: skip
+                argv += ["--engine-type", "vllm", *self._vllm_flags()]
+                if role != "both":
+                    argv += ["--disaggregation-mode", role]
             case "vllm":
                 argv += ["--model", self.model, *_PLANES]
                 argv += ["--tensor-parallel-size", str(self.tensor_parallel_size)]
+                argv += self._vllm_flags()
                 argv += ["--kv-events-config", json.dumps({"enable_kv_cache_events": False})]
                 if role != "both":
                     transfer = {"kv_connector": "NixlConnector", "kv_role": "kv_both"}
@@ -200,6 +203,12 @@ class Dynamo:
             case "sglang":
                 argv += ["--model-path", self.model, "--served-model-name", self.model, *_PLANES]
                 argv += ["--tp-size", str(self.tensor_parallel_size), "--enable-metrics"]
+                argv += serving.flags(
+                    {
+                        "--context-length": self.max_model_len,
+                        "--disable-radix-cache": not self.prefix_caching,
+                    }
+                )
                 if role != "both":
                     argv += ["--disaggregation-mode", role, "--host", self.host]
                     argv += ["--disaggregation-bootstrap-port", str(_BOOTSTRAP_PORT)]
@@ -214,12 +223,24 @@ class Dynamo:
         own = {"both": (), "prefill": self.prefill_args, "decode": self.decode_args}[role]
         return [*argv, *self.worker_args, *own]
 
+    def _vllm_flags(self) -> list[str]:
+        return serving.flags(
+            {
+                "--max-model-len": self.max_model_len,
+                "--no-enable-prefix-caching": not self.prefix_caching,
+            }
+        )
+
     def _trtllm_options(self, role: Role) -> dict[str, Any]:
         options: dict[str, Any] = {
             "backend": "pytorch",
             "tensor_parallel_size": self.tensor_parallel_size,
             "return_perf_metrics": True,
         }
+        if self.max_model_len is not None:
+            options["max_seq_len"] = self.max_model_len
+        if not self.prefix_caching:
+            options["kv_cache_config"] = {"enable_block_reuse": False}
         if role != "both":
             options["cache_transceiver_config"] = {"backend": "DEFAULT"}
         if role == "prefill":

@@ -20,7 +20,8 @@ class Transformers:
     Options: `transformers serve --help` of 5.23.0.
 
     What differs from OpenAI's API: it refuses `ignore_eos` as an unexpected
-    field, so answers may be shorter than asked; it has no `/metrics`; usage rides
+    field, so answers may be shorter than asked; a prompt must be a string, not token
+    ids; it has no `/metrics`; usage rides
     on the chunk with the finish reason and no `[DONE]` follows; `/v1/models`
     answers 500 with HF_HUB_OFFLINE=1. Without continuous batching requests are
     served one after the other.
@@ -87,7 +88,7 @@ class Transformers:
 
     def endpoint(self, endpoint_type: EndpointType | None) -> Endpoint:
         """Chat, the form it was made for."""
-        return serving.endpoint(self, endpoint_type or "chat")
+        return serving.endpoint(self, endpoint_type or "chat", takes_token_ids=False)
 
     def fixed_length(self) -> Mapping[str, Any]:
         """Nothing: `ignore_eos` is refused as an unexpected field."""
