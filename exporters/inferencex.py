@@ -24,7 +24,8 @@ class InferenceX:
     """
     Fields as in InferenceX utils/process_result.py and aggregate_power.py.
 
-    What only their runners know (`hw`, `precision`) is null, to be filled in.
+    What only their runners know (`hw`, `precision`, `recipe_fingerprint`), and what
+    our options do not say (context parallelism), is null, to be filled in.
     Joules are of the whole run, their window, and only where measured;
     `power_valid` is 0 otherwise and `joulemark_power_kind` says what there was.
     """
@@ -57,10 +58,14 @@ def row(record: RunRecord, folder: Path) -> dict[str, Any]:
         "precision": None,
         "spec_decoding": "none",
         "disagg": bool(apart) or engine.get("mode") == "disaggregated",
+        "recipe_fingerprint": None,
         "isl": workload.get("isl_tokens") or _nominal(workload, 0),
         "osl": workload.get("osl_tokens") or _nominal(workload, 1),
         "is_multinode": False,
         "tp": engine.get("tensor_parallel_size"),
+        "pp": engine.get("pipeline_parallel_size"),
+        "dcp_size": None,
+        "pcp_size": None,
         "ep": engine.get("expert_parallel_size"),
         "dp_attention": engine.get("dp_attention", engine.get("attention_dp", False)),
         "tput_per_gpu": _each(total, found.duration_s, gpus),
@@ -72,7 +77,10 @@ def row(record: RunRecord, folder: Path) -> dict[str, Any]:
             found.input_tokens, found.duration_s, apart.get("prefill", gpus)
         ),
     }
-    result |= {f"num_{role}_gpu": count for role, count in apart.items()}
+    for role, count in apart.items():
+        result[f"num_{role}_gpu"] = count
+        result[f"{role}_tp"] = engine.get("tensor_parallel_size")
+        result[f"{role}_num_workers"] = engine.get(f"{role}_workers")
     for name, seconds in found.seconds.items():
         result |= _statistics(name, seconds)
     # As there: each statistic of the interactivity is one over that of TPOT.
