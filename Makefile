@@ -95,6 +95,10 @@ bench-exporter: $(VENV)/.dev ## Measure what the exporter costs: CPU, memory, sc
 bench-verdict: $(VENV)/.dev ## Calibrate the verdicts of compare and regress by simulation
 	@$(BIN)/python benchmarks/verdict.py --trials 1000
 
+.PHONY: bench-split
+bench-split: $(VENV)/.dev ## Find scripted costs of prefill, decode and idling on the mock engine
+	@$(BIN)/python benchmarks/split.py
+
 .PHONY: test-vllm
 test-vllm: $(VENV)/.dev model ## Run the tests on a real vLLM on the CPU (several GB)
 	@tests/heavy/vllm.sh

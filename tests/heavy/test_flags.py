@@ -89,7 +89,9 @@ def test_sglang_0_5_23_still_has_the_pages_and_fields_that_are_asked_for():
 @pytest.mark.parametrize("backend", ["vllm", "sglang", "trtllm", "mocker"])
 @pytest.mark.parametrize("mode", ["aggregated", "disaggregated"])
 def test_dynamo_1_6_1_and_its_backends_declare_every_flag_of_ours(backend, mode):
-    frontend, *workers = argvs("dynamo", backend=backend, mode=mode)
+    frontend, *workers = argvs(
+        "dynamo", backend=backend, mode=mode, max_model_len=512, prefix_caching=False
+    )
     dynamo = SOURCES / "dynamo"
     common = literals(dynamo / "common")
     assert flags(frontend) <= common | literals(dynamo / "frontend")

@@ -36,7 +36,11 @@ def test_tokens_agree_three_ways_exactly_and_weights_are_said_to_be_random(tmp_p
     assert tokens["usage"] == tokens["stream"] == tokens["server_counter"] > 12 * 20
     assert "osl_differs" not in {finding["code"] for finding in record["findings"]}
     assert record["provenance"]["engine"]["weights"] == "random"
-    assert record["provenance"]["engine_live"]["version"].startswith("0.32")
+    assert record["provenance"]["engine"]["version"].startswith("0.32")
+    live = record["provenance"]["engine_live"]
+    assert live["version"].startswith("0.32")
+    assert live["settings"]["max_seq_len"] == "1024"
+    assert live["settings"]["enable_prefix_caching"] == "True"
     assert record["power_kind"] == "modelled"
 
 
