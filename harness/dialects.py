@@ -68,13 +68,23 @@ class SglangCounters:
     updated: Literal["request_end"] = "request_end"
 
     def read(self, exposition: str) -> TokenCounts:
-        """`prompt_tokens_total` includes cached tokens, which are told by where they came from."""
+        """
+        `prompt_tokens_total` includes cached tokens, which are told by where they came from.
+
+        Of a disaggregated deployment whose workers are scraped together each side
+        counts the whole request when it ends, the prefill side with one token of
+        output: so input is the prefill side's, output the decode side's.
+        """
         metrics = Exposition(exposition)
-        prompt = metrics.total_or_none("sglang:prompt_tokens_total")
-        generated = metrics.total_or_none("sglang:generation_tokens_total")
+        name = "sglang:generation_tokens_total"
+        sides = {labels.get("engine_type") for labels, _ in metrics.series(name)}
+        apart = {"prefill", "decode"} <= sides
+        prefill = {"engine_type": "prefill"} if apart else {}
+        prompt = metrics.total_or_none("sglang:prompt_tokens_total", **prefill)
+        generated = metrics.total_or_none(name, **({"engine_type": "decode"} if apart else {}))
         if prompt is not None and generated is not None:
             # A source that was never used has no series.
-            cached = metrics.total_or_none("sglang:cached_tokens_total") or 0.0
+            cached = metrics.total_or_none("sglang:cached_tokens_total", **prefill) or 0.0
             return TokenCounts(computed=prompt - cached, cached=cached, generated=generated)
         return self._realtime(metrics)
 

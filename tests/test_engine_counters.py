@@ -116,6 +116,25 @@ def test_one_vllm_s_tokens_from_a_cache_outside_are_cached():
     assert read("vllm", one).cached == 990
 
 
+def test_sglang_s_disaggregated_workers_scraped_together_count_each_request_once():
+    """Two requests of 500 input tokens, 100 cached, and 40 output tokens; prefill ends at one."""
+    lines = [
+        f'sglang:{name}{{model_name="m",engine_type="{side}"{more}}} {value}'
+        for side, generated in (("prefill", 2), ("decode", 80))
+        for name, more, value in (
+            ("prompt_tokens_total", ',is_streaming="true"', 1000),
+            ("generation_tokens_total", ',is_streaming="true"', generated),
+            ("cached_tokens_total", ',cache_source="device"', 200),
+        )
+    ]
+    assert read("sglang", "\n".join(lines) + "\n") == TokenCounts(
+        computed=800, cached=200, generated=80
+    )
+    (decode,) = [line for line in lines if "decode" in line and "generation" in line]
+    alone = "\n".join([decode, *(line for line in lines if "decode" in line and "prompt" in line)])
+    assert read("sglang", alone + "\n").generated == 80
+
+
 def test_sglang_takes_all_three_counts_from_one_family():
     """The families differ while requests run: 64 against 70 generated here."""
     assert read("sglang", text("sglang")).generated == 64
