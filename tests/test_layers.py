@@ -11,8 +11,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = {
     "L0": "errors clock timeline record journal files exposition models",
-    "L1": "contracts dialects plugins schema settings config token_counters request_fields "
-    "workload_summary",
+    "L1": "contracts dialects engine_activity plugins schema settings config token_counters "
+    "request_fields workload_summary",
     "acquire": "guard launch live_facts sse chunk answer openai_api client dial proxy arrivals "
     "load load_audit load_bodies load_phase load_plan client_processes sampler "
     "sampler_process schedule mock emulator descriptors inbox settled_counts ask "

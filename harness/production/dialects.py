@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from harness import plugins
-from harness.dialects import ALL, activity, spoken
+from harness.dialects import ALL, spoken
+from harness.engine_activity import activity
 
 if TYPE_CHECKING:
     from harness.contracts import TokenCounters
