@@ -44,5 +44,26 @@ def test_tokens_agree_three_ways_exactly_and_weights_are_said_to_be_random(tmp_p
     assert record["power_kind"] == "modelled"
 
 
+HARMONY = """
+import openai_harmony as harmony
+from workloads import _text as text
+encoding = harmony.load_harmony_encoding(harmony.HarmonyEncodingName.HARMONY_GPT_OSS)
+for effort in ("low", "medium", "high"):
+    for words, ids in zip(text.frame_text(effort), text.harmony_frame(effort), strict=True):
+        assert tuple(encoding.encode(words, allowed_special="all")) == ids, (effort, words)
+print("same")
+"""
+
+
+def test_our_harmony_frame_is_what_the_vocabulary_beside_vllm_makes_of_its_text():
+    """oss-harmony, which vLLM brings, holds o200k_harmony offline."""
+    done = subprocess.run(
+        [VENV / "bin" / "python", "-c", HARMONY],
+        env={"PYTHONPATH": str(runs.ROOT), "PATH": os.environ["PATH"]},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.stdout == "same\n", done.stderr
+
+
 def test_an_engine_killed_mid_run_leaves_a_marked_record_and_nothing_running(tmp_path, options):
     runs.check_killed(*runs.kill_mid_run(tmp_path, VENV, *options, victim="vllm"))
