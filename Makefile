@@ -95,6 +95,10 @@ bench-exporter: $(VENV)/.dev ## Measure what the exporter costs: CPU, memory, sc
 bench-verdict: $(VENV)/.dev ## Calibrate the verdicts of compare and regress by simulation
 	@$(BIN)/python benchmarks/verdict.py --trials 1000
 
+.PHONY: bench-split
+bench-split: $(VENV)/.dev ## Find scripted costs of prefill, decode and idling on the mock engine
+	@$(BIN)/python benchmarks/split.py
+
 .PHONY: test-vllm
 test-vllm: $(VENV)/.dev model ## Run the tests on a real vLLM on the CPU (several GB)
 	@tests/heavy/vllm.sh
@@ -109,6 +113,11 @@ test-transformers: $(VENV)/.dev model ## Run the tests on a real transformers se
 test-dynamo: $(VENV)/.dev model ## Run the tests on Dynamo's frontend with its mocker
 	@tests/heavy/dynamo.sh
 	@JOULEMARK_HEAVY=1 $(BIN)/python -m pytest -q tests/heavy/test_dynamo.py
+
+.PHONY: test-flags
+test-flags: $(VENV)/.dev ## Hold our commands against engines' released sources (40 MB)
+	@tests/heavy/flags.sh
+	@JOULEMARK_HEAVY=1 $(BIN)/python -m pytest -q tests/heavy/test_flags.py
 
 .PHONY: test-regress
 test-regress: $(VENV)/.dev model ## Find a real regression of a real engine, and none in the same one (10 minutes)

@@ -114,15 +114,28 @@ def run_energy(record: RunRecord) -> dict[str, Any] | None:
         The entry of the record's window `run` at the boundary of the GPU (or its
         module); None: another window, other power than measured, or not valid.
     """
+    found = _measured(record, "energies")
+    return found[0] if found else None
+
+
+def role_energies(record: RunRecord) -> dict[str, dict[str, Any]]:
+    """The same by role, where prefill and decode have GPUs of their own; else empty."""
+    return {energy["role"]: energy for energy in _measured(record, "roles")}
+
+
+def _measured(record: RunRecord, key: str) -> list[dict[str, Any]]:
     for window in record.windows:
         if window["name"] != "run" or not window["energy_valid"]:
             continue
         for boundary in ("gpu", "gpu_module"):
-            for energy in window["energies"]:
-                if energy["boundary"] == boundary and energy["power_kind"] == "measured":
-                    found: dict[str, Any] = energy
-                    return found
-    return None
+            found = [
+                energy
+                for energy in window.get(key, ())
+                if energy["boundary"] == boundary and energy["power_kind"] == "measured"
+            ]
+            if found:
+                return found
+    return []
 
 
 def devices(record: RunRecord) -> int | None:

@@ -24,7 +24,8 @@ class InferenceX:
     """
     Fields as in InferenceX utils/process_result.py and aggregate_power.py.
 
-    What only their runners know (`hw`, `precision`) is null, to be filled in.
+    What only their runners know (`hw`, `precision`, `recipe_fingerprint`), and what
+    our options do not say (context parallelism), is null, to be filled in.
     Joules are of the whole run, their window, and only where measured;
     `power_valid` is 0 otherwise and `joulemark_power_kind` says what there was.
     """
@@ -45,7 +46,8 @@ def row(record: RunRecord, folder: Path) -> dict[str, Any]:
     workload = record.config["workload"]
     gpus = requests.devices(record)
     total = found.input_tokens + found.output_tokens
-    disaggregated = engine.get("mode") == "disaggregated"
+    roles = record.provenance["engine"].get("gpus_by_role") or {}
+    apart = {role: len(own) for role, own in roles.items() if role in {"prefill", "decode"}}
     result: dict[str, Any] = {
         "hw": None,
         "conc": load.get("concurrency"),
@@ -55,17 +57,30 @@ def row(record: RunRecord, folder: Path) -> dict[str, Any]:
         "framework": record.provenance["engine"]["engine"],
         "precision": None,
         "spec_decoding": "none",
-        "disagg": disaggregated,
+        "disagg": bool(apart) or engine.get("mode") == "disaggregated",
+        "recipe_fingerprint": None,
         "isl": workload.get("isl_tokens") or _nominal(workload, 0),
         "osl": workload.get("osl_tokens") or _nominal(workload, 1),
         "is_multinode": False,
         "tp": engine.get("tensor_parallel_size"),
+        "pp": engine.get("pipeline_parallel_size"),
+        "dcp_size": None,
+        "pcp_size": None,
         "ep": engine.get("expert_parallel_size"),
         "dp_attention": engine.get("dp_attention", engine.get("attention_dp", False)),
         "tput_per_gpu": _each(total, found.duration_s, gpus),
-        "output_tput_per_gpu": _each(found.output_tokens, found.duration_s, gpus),
-        "input_tput_per_gpu": _each(found.input_tokens, found.duration_s, gpus),
+        # As there: by the GPUs of the role alone, where the roles are apart.
+        "output_tput_per_gpu": _each(
+            found.output_tokens, found.duration_s, apart.get("decode", gpus)
+        ),
+        "input_tput_per_gpu": _each(
+            found.input_tokens, found.duration_s, apart.get("prefill", gpus)
+        ),
     }
+    for role, count in apart.items():
+        result[f"num_{role}_gpu"] = count
+        result[f"{role}_tp"] = engine.get("tensor_parallel_size")
+        result[f"{role}_num_workers"] = engine.get(f"{role}_workers")
     for name, seconds in found.seconds.items():
         result |= _statistics(name, seconds)
     # As there: each statistic of the interactivity is one over that of TPOT.
@@ -101,15 +116,37 @@ def _power(record: RunRecord, found: requests.Totals) -> dict[str, Any]:
     if energy is None:
         return head
     joules, seconds = energy["energy_j"], energy["duration_s"]
-    return head | {
-        "avg_power_w": joules / seconds / len(energy["devices"]),
-        "avg_total_gpu_power_w": joules / seconds,
-        "total_gpu_energy_j": joules,
-        "joules_per_output_token": joules / found.output_tokens,
-        "joules_per_input_token": joules / found.input_tokens,
-        "joules_per_total_token": joules / (found.input_tokens + found.output_tokens),
-        "joules_per_successful_query": joules / found.completed,
+    return (
+        head
+        | _roles(record, found)
+        | {
+            "avg_power_w": joules / seconds / len(energy["devices"]),
+            "avg_total_gpu_power_w": joules / seconds,
+            "total_gpu_energy_j": joules,
+            "joules_per_output_token": joules / found.output_tokens,
+            "joules_per_input_token": joules / found.input_tokens,
+            "joules_per_total_token": joules / (found.input_tokens + found.output_tokens),
+            "joules_per_successful_query": joules / found.completed,
+        }
+    )
+
+
+def _roles(record: RunRecord, found: requests.Totals) -> dict[str, float]:
+    """Role by role over the whole window, idling included; nothing where roles share GPUs."""
+    denominators = {
+        "prefill": ("prefill_joules_per_input_token", found.input_tokens),
+        "decode": ("decode_joules_per_output_token", found.output_tokens),
     }
+    result: dict[str, float] = {}
+    for role, energy in requests.role_energies(record).items():
+        key, count = denominators[role]
+        joules = energy["energy_j"]
+        result |= {
+            f"{role}_gpu_energy_j": joules,
+            f"{role}_avg_power_w": joules / energy["duration_s"] / len(energy["devices"]),
+            key: joules / count,
+        }
+    return result
 
 
 def _nominal(workload: dict[str, Any], place: int) -> int | None:

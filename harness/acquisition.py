@@ -229,7 +229,7 @@ class Acquisition:
             )
             self._running = stack.enter_context(running)
         self._mark("engine_ready")
-        self._mark("provenance", about="engine_live", facts=facts_of(self._engine))
+        self._mark("provenance", about="engine_live", facts=facts_of(self._engine, running.log))
         if self._sampler:
             self._sampler.watch(running.pids)
 

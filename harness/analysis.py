@@ -13,16 +13,19 @@ from .energy import (
     average_w,
     energies_of,
     energy_metrics,
+    energy_row,
     idle_energies,
     power_kind,
     provisioned,
     window_row,
 )
+from .engine_joules import cross_check
 from .integrate import traces
 from .load_audit import LoadAudit
 from .load_findings import audit_findings
 from .performance import absences, latencies, request_findings, throughput, token_counts
 from .record import Finding, MetricValue, RunRecord
+from .roles import devices_by_role, role_energies, role_metrics
 from .timeline import Window
 from .tokens import TokenTimes, token_times
 from .window import Found, run_window, steady_window
@@ -44,7 +47,7 @@ def analyse(raw: RawRun) -> RunRecord:
     Returns:
         The record; every number is computed from *raw*, none is carried over.
     """
-    config = raw.manifest["config"]
+    config, provenance = raw.manifest["config"], _provenance(raw)
     measured = raw.requests[raw.requests["phase"] == "measure"]
     events = _measured_events(raw)
     tokens = token_times(events, measured)
@@ -68,7 +71,15 @@ def analyse(raw: RawRun) -> RunRecord:
         for energy in energies:
             findings += energy.findings
             metrics |= energy_metrics(energy, tokens, config["cost"], findings)
+        roles = devices_by_role(provenance, findings) if energies else {}
+        if apart := role_energies(power, energies, roles, findings):
+            metrics |= role_metrics(apart, tokens, measured, findings)
+            windows[-1]["roles"] = [
+                {"role": each.role, **energy_row(each.energy)} for each in apart
+            ]
         provisioned(metrics, config["cost"], findings)
+    edges = {mark["mark"]: mark["t_ns"] for mark in raw.marks}
+    findings += cross_check(provenance.get("engine_energy"), power, edges)
     for idle in _idle_windows(raw):
         energies = idle_energies(power, idle, findings)
         windows.append(window_row(idle, energies, valid=bool(energies)))
@@ -121,8 +132,18 @@ def phase_splits(raw: RawRun, kind: str | None = None) -> tuple[dict[str, Split]
         or (trace.channel.device not in counted and trace.channel.sense != "average")
     ]
     windows = [*_idle_windows(raw), found.window]
+    findings = [_roles_apart()] if devices_by_role(_provenance(raw), []) else []
     splits = {trace.channel.name: split(trace, windows, tokens, measured) for trace in chosen}
-    return {name: value for name, value in splits.items() if value is not None}, []
+    return {name: value for name, value in splits.items() if value is not None}, findings
+
+
+def _roles_apart() -> Finding:
+    return Finding(
+        code="roles_apart",
+        severity="warning",
+        message="prefill and decode have GPUs of their own here: the record's gpu_prefill_... and "
+        "gpu_decode_... are counted; a fit of one device's power to both rates is not",
+    )
 
 
 def _measured_events(raw: RawRun) -> npt.NDArray[Any]:

@@ -28,6 +28,7 @@ class Endpoint:
         extra_body: JSON fields added to every request.
         headers: HTTP headers added to every request.
         api_key: sent as `Authorization: Bearer …`; never stored.
+        takes_token_ids: `/v1/completions` takes prompts that are token ids.
     """
 
     base_url: str
@@ -36,6 +37,7 @@ class Endpoint:
     extra_body: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     api_key: str | None = None
+    takes_token_ids: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

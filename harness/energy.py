@@ -57,7 +57,7 @@ def energy_metrics(
     output = tokens.output_in(energy.window)
     total = output + tokens.input_in(energy.window)
     found = {
-        f"{name}_energy_j": _of_energy(f"{name}_energy_j", energy, 1.0, energy.samples),
+        f"{name}_energy_j": energy_value(f"{name}_energy_j", energy, 1.0, energy.samples),
         f"{name}_average_w": average_w(energy),
     }
     if output <= 0:
@@ -73,11 +73,11 @@ def energy_metrics(
     usd = energy_usd_per_mtok(1.0, cost["usd_per_kwh"], pue=cost["pue"])
     n = round(output)
     key = f"{name}_j_per_output_token"
-    found[key] = _of_energy(key, energy, per_output, n)
+    found[key] = energy_value(key, energy, per_output, n)
     key = f"{name}_j_per_total_token"
-    found[key] = _of_energy(key, energy, 1 / total, round(total))
+    found[key] = energy_value(key, energy, 1 / total, round(total))
     key = f"{name}_energy_usd_per_mtok_output"
-    found[key] = _of_energy(key, energy, per_output * usd, n)
+    found[key] = energy_value(key, energy, per_output * usd, n)
     if energy.low_j > 0:
         key = f"{name}_output_tok_per_s_per_mw_consumed"
         found[key] = _inverse(key, found[f"{name}_j_per_output_token"])
@@ -119,25 +119,27 @@ def window_row(window: Window, energies: list[WindowEnergy], *, valid: bool) -> 
         "end_ns": window.end_ns,
         "duration_s": window.duration_s,
         "energy_valid": valid and not invalid,
-        "energies": [
-            {
-                "boundary": energy.boundary,
-                "power_kind": energy.power_kind,
-                "devices": list(energy.devices),
-                "start_ns": energy.window.start_ns,
-                "end_ns": energy.window.end_ns,
-                "duration_s": energy.window.duration_s,
-                "energy_j": energy.energy_j,
-                "low_j": energy.low_j,
-                "high_j": energy.high_j,
-                "average_w": energy.average_w,
-                "method": energy.method,
-                "cross_checks_j": dict(energy.cross_checks),
-                "disagreement_ratio": energy.disagreement_ratio,
-                "samples": energy.samples,
-            }
-            for energy in energies
-        ],
+        "energies": [energy_row(energy) for energy in energies],
+    }
+
+
+def energy_row(energy: WindowEnergy) -> dict[str, Any]:
+    """One boundary's energy as the record lists it."""
+    return {
+        "boundary": energy.boundary,
+        "power_kind": energy.power_kind,
+        "devices": list(energy.devices),
+        "start_ns": energy.window.start_ns,
+        "end_ns": energy.window.end_ns,
+        "duration_s": energy.window.duration_s,
+        "energy_j": energy.energy_j,
+        "low_j": energy.low_j,
+        "high_j": energy.high_j,
+        "average_w": energy.average_w,
+        "method": energy.method,
+        "cross_checks_j": dict(energy.cross_checks),
+        "disagreement_ratio": energy.disagreement_ratio,
+        "samples": energy.samples,
     }
 
 
@@ -168,13 +170,13 @@ def power_kind(power: list[PowerTrace]) -> str | None:
     return max(kinds, key=_TRUST.index) if kinds else None
 
 
-def average_w(energy: WindowEnergy) -> MetricValue:
-    """Mean power of one window at one boundary, in watts."""
-    key = f"{energy.boundary}_average_w"
-    return _of_energy(key, energy, 1 / energy.window.duration_s, energy.samples)
+def average_w(energy: WindowEnergy, key: str | None = None) -> MetricValue:
+    """Mean power of one window at one boundary, in watts; *key* names its card, if another."""
+    key = key or f"{energy.boundary}_average_w"
+    return energy_value(key, energy, 1 / energy.window.duration_s, energy.samples)
 
 
-def _of_energy(key: str, energy: WindowEnergy, factor: float, n: int) -> MetricValue:
+def energy_value(key: str, energy: WindowEnergy, factor: float, n: int) -> MetricValue:
     """
     A number proportional to the energy, with bounds scaled alike.
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from . import launch
+from .openai_api import build_body
+from .request_fields import request_endpoint
 from .selection import Selection, select
 
 if TYPE_CHECKING:
@@ -38,9 +40,11 @@ def prepare(config: RunConfig) -> tuple[Selection, Engine]:
     Make engine and power source definite, and make sure that the engine can be reached.
 
     Raises:
-        JoulemarkError: a program, a model, a free port or a server is missing.
+        JoulemarkError: a program, a model, a free port or a server is missing, or
+            the engine does not take requests of this form.
     """
     selection = select(config)
+    check_form(config, selection.engine)
     engine = selection.engine.prepare(port=launch.free_port("127.0.0.1"))
     spec = engine.launch()
     if spec is not None:
@@ -48,6 +52,19 @@ def prepare(config: RunConfig) -> tuple[Selection, Engine]:
     else:
         launch.check_listening(engine.endpoint(config.load.endpoint_type).base_url)
     return selection, engine
+
+
+def check_form(config: RunConfig, engine: Engine) -> None:
+    """
+    Make sure that the engine takes such requests, before minutes are spent on its start.
+
+    Raises:
+        ConfigError: the first request is a chat, a text or token ids, and the endpoint
+            takes others.
+    """
+    request = next(iter(config.workload.requests(seed=config.seed)), None)
+    if request is not None:
+        build_body(request, request_endpoint(engine, config.load), fixed_length={})
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import urlsplit
 
-from .engines._launching import shown
+from .engines._recording import shown
 from .engines._several import plan_of
 from .errors import EngineError
 from .guard import GRACE_S
@@ -48,7 +48,7 @@ class RunningEngine:
         self, spec: LaunchSpec, log: Path, *, tick: Callable[[], None] = lambda: None
     ) -> None:
         self._spec = spec
-        self._log = log
+        self.log = log
         self._tick = tick
         self._guard: subprocess.Popen[bytes] | None = None
 
@@ -72,7 +72,7 @@ class RunningEngine:
                 did not answer in time; the message holds the end of its log.
         """
         check_port(self._spec.host, self._spec.port)
-        with self._log.open("ab") as sink:
+        with self.log.open("ab") as sink:
             self._guard = subprocess.Popen(
                 [sys.executable, "-P", "-m", "harness.guard", *self._spec.argv],
                 stdin=subprocess.PIPE,
@@ -89,7 +89,7 @@ class RunningEngine:
                 raise EngineError(
                     f"the engine did not answer {self._spec.ready_url} within "
                     f"{self._spec.ready_timeout_s:g} s" + self._tail(),
-                    remedy=f"read {self._log}, or allow more time",
+                    remedy=f"read {self.log}, or allow more time",
                 )
             time.sleep(_POLL_S)
 
@@ -106,7 +106,7 @@ class RunningEngine:
             number = -code if code < 0 else code - 128
             how = f"was ended by signal {number}" if number > 0 else f"ended with code {code}"
             raise EngineError(
-                f"the engine {how}" + self._tail(), remedy=f"read the whole log in {self._log}"
+                f"the engine {how}" + self._tail(), remedy=f"read the whole log in {self.log}"
             )
 
     @property
@@ -129,7 +129,7 @@ class RunningEngine:
     def _tail(self) -> str:
         """The last lines of the log that say something, ready to follow a sentence."""
         try:
-            text = self._log.read_text(encoding="utf-8", errors="replace")
+            text = self.log.read_text(encoding="utf-8", errors="replace")
         except OSError:
             return ""
         lines = [line.rstrip() for line in text.splitlines() if line.strip()][-_LOG_LINES:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
 
 import orjson
@@ -13,6 +14,7 @@ from .errors import EngineError
 
 _MOST: Final = 300
 _SECRET: Final = re.compile(r"(key|token|secret|password)$", re.IGNORECASE)
+_PAIR: Final = re.compile(r"(\w+)=('[^']*'|[\w.:-]+)")
 _NAMES_A_MACHINE: Final = re.compile(r"(path|host|dir|addr|url|file)$", re.IGNORECASE)
 
 
@@ -37,6 +39,16 @@ class TellsVersion(Protocol):
 
 
 @runtime_checkable
+class LogsSettings(Protocol):
+    """An engine that writes its effective settings into its log, and shows them nowhere else."""
+
+    @property
+    def settings_line(self) -> str:
+        """Pattern whose group 1 is `key=value, …`; empty: it does not."""
+        ...
+
+
+@runtime_checkable
 class CountsJoules(Protocol):
     """An engine that counts its GPUs' joules itself."""
 
@@ -46,9 +58,13 @@ class CountsJoules(Protocol):
         ...
 
 
-def facts_of(engine: Engine) -> dict[str, Any]:
+def facts_of(engine: Engine, log: Path | None = None) -> dict[str, Any]:
     """
-    The single values in the JSON where a running engine describes itself.
+    The single values in which a running engine describes itself: version, effective settings.
+
+    Args:
+        engine: it runs.
+        log: what it has printed; None: we did not start it.
 
     Returns:
         Empty if it has no such place or does not answer: a version is worth
@@ -57,16 +73,45 @@ def facts_of(engine: Engine) -> dict[str, Any]:
     """
     path = engine.version_path if isinstance(engine, TellsVersion) else ""
     said = _json(engine, path) if path else None
-    if not isinstance(said, dict):
-        return {}
+    found = _kept(said) if isinstance(said, dict) else {}
+    pattern = engine.settings_line if isinstance(engine, LogsSettings) else ""
+    if log is not None and pattern:
+        settings = _kept(_logged(log, pattern))
+        found |= {"settings": settings} if settings else {}
+    return found
+
+
+def _kept(said: dict[str, Any]) -> dict[str, Any]:
     kept = {
         key: value
         for key, value in said.items()
         if isinstance(value, str | int | float | bool)
         and not _SECRET.search(key)
         and not _NAMES_A_MACHINE.search(key)
+        and not (isinstance(value, str) and value.startswith("/"))
     }
     return dict(list(kept.items())[:_MOST])
+
+
+def _logged(log: Path, pattern: str) -> dict[str, str]:
+    """`key=value` pairs of the first line that fits; what is nested is left out."""
+    try:
+        line = re.search(pattern, log.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return {}
+    pairs = map(_PAIR.fullmatch, _outermost(line[1])) if line else ()
+    return {pair[1]: pair[2].strip("'") for pair in pairs if pair is not None}
+
+
+def _outermost(text: str) -> list[str]:
+    """What commas separate, those inside brackets of any kind left alone."""
+    parts, depth, begin = [], 0, 0
+    for at, character in enumerate(text):
+        depth += (character in "([{") - (character in ")]}")
+        if character == "," and depth == 0:
+            parts.append(text[begin:at].strip())
+            begin = at + 1
+    return [*parts, text[begin:].strip()]
 
 
 def energy_j(engine: Engine) -> float | None:

@@ -91,6 +91,60 @@ CARDS: Final = (
         "beside the other numbers, never subtracted from them",
     ),
     Card(
+        key="{boundary}_prefill_energy_j",
+        unit="J",
+        better=None,
+        title="energy in the window, prefill",
+        formula="as energy in the window, of the devices of the prefill workers alone; only where "
+        "prefill and decode have devices of their own",
+    ),
+    Card(
+        key="{boundary}_decode_energy_j",
+        unit="J",
+        better=None,
+        title="energy in the window, decode",
+        formula="as energy in the window, of the devices of the decode workers alone; only where "
+        "prefill and decode have devices of their own",
+    ),
+    Card(
+        key="{boundary}_prefill_average_w",
+        unit="W",
+        better=None,
+        title="average power, prefill",
+        formula="energy of the prefill workers' devices / the window's length",
+    ),
+    Card(
+        key="{boundary}_decode_average_w",
+        unit="W",
+        better=None,
+        title="average power, decode",
+        formula="energy of the decode workers' devices / the window's length",
+    ),
+    Card(
+        key="{boundary}_prefill_j_per_input_token",
+        unit="J/token",
+        better="lower",
+        title="energy per input token, prefill",
+        formula="energy of the prefill workers' devices in the window, idling included / input "
+        "tokens whose processing ended in the window, cached ones included",
+    ),
+    Card(
+        key="{boundary}_prefill_j_per_computed_token",
+        unit="J/token",
+        better="lower",
+        title="energy per computed input token, prefill",
+        formula="energy of the prefill workers' devices in the window, idling included / input "
+        "tokens whose processing ended in the window, without those that `usage` says were cached",
+    ),
+    Card(
+        key="{boundary}_decode_j_per_output_token",
+        unit="J/token",
+        better="lower",
+        title="energy per output token, decode",
+        formula="energy of the decode workers' devices in the window, idling included / output "
+        "tokens that arrived in the window",
+    ),
+    Card(
         key="{boundary}_output_tok_per_s_per_mw_consumed",
         unit="tok/s/MW",
         better="higher",

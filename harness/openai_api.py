@@ -81,7 +81,14 @@ def _prompt(request: Request, endpoint: Endpoint) -> dict[str, Any]:
                 f"request {request.index} is a chat, the endpoint type is completions",
                 remedy="use `--endpoint-type chat` or a workload of plain prompts",
             )
-        return {"prompt": request.prompt if isinstance(request.prompt, str) else [*request.prompt]}
+        if isinstance(request.prompt, str):
+            return {"prompt": request.prompt}
+        if not endpoint.takes_token_ids:
+            raise ConfigError(
+                f"request {request.index} is made of token ids, of which this engine takes none",
+                remedy="use `-s workload.prompts=text`, and `--endpoint-type chat` for a chat",
+            )
+        return {"prompt": [*request.prompt]}
     if request.messages is not None:
         turns = [{"role": role, "content": content} for role, content in request.messages]
         return {"messages": turns}

@@ -25,6 +25,8 @@ _SUMMARY: Final = (
     "interactivity_tok_per_s.p50",
     "{boundary}_j_per_output_token",
     "{boundary}_j_per_total_token",
+    "{boundary}_prefill_j_per_input_token",
+    "{boundary}_decode_j_per_output_token",
     "{boundary}_energy_j",
     "{boundary}_average_w",
     "{boundary}_loaded_idle_w",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import urllib.request
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from . import plugins
-from .errors import ConfigError, EngineError, JoulemarkError
+from .dialects import ALL, spoken
+from .errors import ConfigError, EngineError
 
 if TYPE_CHECKING:
     from .contracts import TokenCounts
@@ -44,10 +43,16 @@ class TokenCounterPair:
         if self.url is None:
             return None
         text = _scrape(self.url)
-        engine = self.engine or _dialect(text, self.url)
-        self.engine = engine
-        counts: TokenCounts = _counters(engine).read(text)
-        return counts
+        if self.engine is None:
+            self.engine, counts = spoken(text)
+            return counts
+        plugins.load("engine", self.engine)
+        counters = ALL.get(self.engine)
+        if counters is None:
+            raise ConfigError(
+                f"engine {self.engine!r} counts no tokens", remedy="leave --tokens-from out"
+            )
+        return counters.read(text)
 
 
 def _scrape(url: str) -> str:
@@ -61,30 +66,3 @@ def _scrape(url: str) -> str:
             f"{url} cannot be read ({error})", remedy="check that the engine runs and the port"
         ) from error
     return text
-
-
-def _counters(engine: str) -> Any:  # noqa: ANN401  TokenCounters; the classes are loaded by name
-    kind = plugins.load("engine", engine)
-    # Only its dialect is asked for, so what it would need to start is left empty.
-    blank = {
-        item.name: ""
-        for item in dataclasses.fields(kind)
-        if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
-    }
-    counters = kind(**blank).counters()
-    if counters is None:
-        raise ConfigError(f"engine {engine!r} counts no tokens", remedy="leave --tokens-from out")
-    return counters
-
-
-def _dialect(text: str, url: str) -> str:
-    """The engine whose counters these are."""
-    # The fake speaks the others' dialects, so it would answer for every one of them.
-    for engine in (kind for kind in plugins.kinds("engine") if kind != "fake"):
-        with contextlib.suppress(JoulemarkError, ImportError, TypeError, ValueError):
-            _counters(engine).read(text)
-            return engine
-    raise EngineError(
-        f"{url} has the token counters of no engine we know",
-        remedy="name the engine with --engine, or the URL of its own /metrics",
-    )

@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.parser import text_string_to_metric_families
 
-from harness import plugins
+from harness import dialects, plugins
 from harness.contracts import TokenCounts
-from harness.engines import _dialects as dialects
 from harness.errors import EngineError
+from harness.exposition import Exposition
 
 EXPOSITIONS = Path(__file__).parent / "expositions"
 ENGINES = ("vllm", "sglang", "tensorrt_llm", "dynamo", "llama_cpp")
@@ -20,9 +25,7 @@ def text(name: str) -> str:
 
 
 def read(dialect: str, exposition: str) -> TokenCounts:
-    counters = dialects.of(dialect)
-    assert counters is not None
-    return counters.read(exposition)
+    return dialects.ALL[dialect].read(exposition)
 
 
 def without(name: str, *prefixes: str) -> str:
@@ -113,6 +116,25 @@ def test_one_vllm_s_tokens_from_a_cache_outside_are_cached():
     assert read("vllm", one).cached == 990
 
 
+def test_sglang_s_disaggregated_workers_scraped_together_count_each_request_once():
+    """Two requests of 500 input tokens, 100 cached, and 40 output tokens; prefill ends at one."""
+    lines = [
+        f'sglang:{name}{{model_name="m",engine_type="{side}"{more}}} {value}'
+        for side, generated in (("prefill", 2), ("decode", 80))
+        for name, more, value in (
+            ("prompt_tokens_total", ',is_streaming="true"', 1000),
+            ("generation_tokens_total", ',is_streaming="true"', generated),
+            ("cached_tokens_total", ',cache_source="device"', 200),
+        )
+    ]
+    assert read("sglang", "\n".join(lines) + "\n") == TokenCounts(
+        computed=800, cached=200, generated=80
+    )
+    (decode,) = [line for line in lines if "decode" in line and "generation" in line]
+    alone = "\n".join([decode, *(line for line in lines if "decode" in line and "prompt" in line)])
+    assert read("sglang", alone + "\n").generated == 80
+
+
 def test_sglang_takes_all_three_counts_from_one_family():
     """The families differ while requests run: 64 against 70 generated here."""
     assert read("sglang", text("sglang")).generated == 64
@@ -159,3 +181,45 @@ def test_tensorrt_llm_iteration_statistics_are_named_as_such():
 def test_dynamo_s_frontend_without_cache_reports_says_that_it_does_not_know():
     counts = read("dynamo", without("dynamo", "dynamo_frontend_cached"))
     assert (counts.computed, counts.cached, counts.generated) == (None, None, 52)
+
+
+def test_an_exposition_is_read_as_the_reference_parser_reads_it():
+    """
+    Every sample of every recording, against prometheus_client's own parser.
+
+    Which adds `_total` to a counter that llama.cpp calls by another name; we do not.
+    """
+    for path in sorted(EXPOSITIONS.glob("*.txt")):
+        recorded = path.read_text(encoding="utf-8")
+        ours = Exposition(recorded)
+        for family in text_string_to_metric_families(recorded):
+            for name in {sample.name for sample in family.samples if sample.name in recorded}:
+                wanted = [(s.labels, s.value) for s in family.samples if s.name == name]
+                assert ours.series(name) == wanted, (path.name, name)
+
+
+def test_names_in_comments_labels_and_longer_names_are_no_samples():
+    metrics = Exposition(
+        "# HELP a_total about a_total 7\n"
+        "# TYPE a_total counter\n"
+        'b_total{of="a_total",why="}\\"\\n{"} 1\n'
+        "a_total_more 2\n"
+        'x_a_total 3\na_total{of="} 9"} 4 1700000000000\na_total 5\n'
+    )
+    assert metrics.series("a_total") == [({"of": "} 9"}, 4.0), ({}, 5.0)]
+    assert metrics.series("b_total") == [({"of": "a_total", "why": '}"\n{'}, 1.0)]
+
+
+def test_a_line_that_is_no_sample_is_refused_by_its_words():
+    with pytest.raises(EngineError, match=r"not a Prometheus exposition \(a_total nine\)"):
+        Exposition("a_total nine\n").total("a_total")
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), st.text(max_size=12)))
+def test_any_label_value_survives_the_way_there_and_back(labels):
+    """Written by prometheus_client, read by us."""
+    gauge = GaugeMetricFamily("g", "h", labels=list(labels))
+    gauge.add_metric(list(labels.values()), 2.5)
+    registry = CollectorRegistry()
+    registry.collect = lambda: [gauge]
+    assert Exposition(generate_latest(registry).decode()).series("g") == [(labels, 2.5)]

@@ -64,11 +64,16 @@ def test_inferencex_row_has_its_fields_in_seconds(folder, record):
     record.provenance["engine"]["gpus"] = [0, 1]
     found = export("inferencex", record, folder)
     assert {
-        "hw", "conc", "image", "model", "framework", "precision", "spec_decoding", "disagg", "isl",
-        "osl", "is_multinode", "tp", "ep", "dp_attention", "tput_per_gpu", "output_tput_per_gpu",
-        "input_tput_per_gpu", "mean_ttft", "median_tpot", "p99.9_e2el", "p90_intvty",
-        "power_valid", "power_metric_schema_version",
+        "hw", "conc", "image", "model", "infmax_model_prefix", "framework", "precision",
+        "spec_decoding", "disagg", "recipe_fingerprint", "isl", "osl", "is_multinode", "tp", "pp",
+        "dcp_size", "pcp_size", "ep", "dp_attention", "tput_per_gpu", "output_tput_per_gpu",
+        "input_tput_per_gpu", "power_valid", "power_metric_schema_version",
     } <= found.keys()  # fmt: skip
+    for name in ("ttft", "tpot", "itl", "e2el", "intvty"):
+        for statistic in ("mean", "median", "p90", "p99", "p99.9"):
+            assert f"{statistic}_{name}" in found
+    assert found["std_ttft"] == 0
+    assert "std_intvty" not in found, "one over a spread of 0"
     assert found["conc"] == golden_run.SLOTS
     assert found["tput_per_gpu"] == pytest.approx(1200 / 9.603 / 2)
     assert found["output_tput_per_gpu"] == pytest.approx(800 / 9.603 / 2)
@@ -90,7 +95,10 @@ def test_measured_joules_are_and_by_their_definitions(folder, record):
     assert row["power_valid"] == 1
     assert row["joules_per_output_token"] == pytest.approx(joules / 800)
     assert row["joules_per_total_token"] == pytest.approx(joules / 1200)
+    assert row["joules_per_input_token"] == pytest.approx(joules / 400)
+    assert row["joules_per_successful_query"] == pytest.approx(joules / 40)
     assert row["avg_power_w"] == pytest.approx(golden_run.WATTS, rel=0.01)
+    assert row["avg_total_gpu_power_w"] == pytest.approx(golden_run.WATTS, rel=0.01)
     aiperf = export("aiperf", measured(record), folder)
     assert aiperf["nvidia_energy_per_output_token"]["avg"] == pytest.approx(joules / 800 * 1e3)
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from harness import config, launch, plugins
+from harness import config, kept_engine, launch, live_facts, plugins
 from harness.cli.run import COMMAND
 from harness.contracts import LaunchSpec
 from harness.engines import _launching as launching
@@ -147,7 +147,7 @@ def test_tensorrt_llm_is_told_to_count_in_a_file_it_is_pointed_at():
     }
 
 
-@pytest.mark.parametrize("kind", ["vllm", "sglang", "tensorrt_llm", "dynamo"])
+@pytest.mark.parametrize("kind", ["vllm", "sglang", "tensorrt_llm", "dynamo", "transformers"])
 @pytest.mark.parametrize("runtime", ["docker", "podman"])
 def test_an_image_runs_the_same_command_inside(kind, runtime):
     bare = build(kind)
@@ -161,7 +161,6 @@ def test_an_image_runs_the_same_command_inside(kind, runtime):
         assert argv[argv.index("/m:/m") - 1 : argv.index("/m:/m") + 1] == ["--volume", "/m:/m"]
     names = [argv[argv.index("--name") + 1] for argv in (p["argv"] for p in plan["programs"])]
     assert plan["afterwards"] == [[runtime, "rm", "--force", name] for name in names]
-    assert bare.facts()["version"] is None or kind == "transformers"
     assert engine.facts()["version"] == "image img:1"
 
 
@@ -327,3 +326,109 @@ def test_a_container_is_removed_by_name_when_the_engine_ends(tmp_path: Path, mon
         pass
     calls = (tmp_path / "calls").read_text().splitlines()
     assert calls == ["run --rm --name", f"rm --force joulemark-{port}-0"]
+
+
+def test_the_version_is_that_of_the_program_s_own_environment(tmp_path, monkeypatch):
+    """An engine's script on PATH names its interpreter, also in pip's form for long paths."""
+    python = tmp_path / "env" / "bin" / "python3.11"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\ncase \"$2\" in *\\'vllm\\'*) echo 9.8.7;; *) exit 1;; esac\n")
+    python.chmod(0o755)
+    script = tmp_path / "bin" / "vllm"
+    script.parent.mkdir()
+    monkeypatch.setenv("PATH", f"{script.parent}{os.pathsep}{os.environ['PATH']}")
+    for head in (f"#!{python}\n", f"#!/bin/sh\n'''exec' \"{python}\" \"$0\" \"$@\"\n' '''\n"):
+        script.write_text(head + "import vllm\n")
+        script.chmod(0o755)
+        assert build("vllm").facts()["version"] == "9.8.7"
+    script.write_bytes(b"\x7fELF not a script /usr/bin/python3")
+    assert build("vllm").facts()["version"] is None
+    script.unlink()
+    assert build("transformers").facts()["version"] is None
+
+
+# As vLLM 0.32.0 printed it, shortened.
+VLLM_LOG = (
+    "(APIServer pid=1) INFO non-default args: {'dtype': 'bfloat16'}\n"
+    "(EngineCore pid=2) INFO 11-26 [core.py:133] Initializing a V1 LLM engine (v0.32.0) with "
+    "config: model='/tmp/tiny-gpt-oss', tokenizer='/tmp/tiny-gpt-oss', tokenizer_mode=auto, "
+    "dtype=torch.bfloat16, max_seq_len=1024, quantization=None, hf_token=abc, "
+    "structured_outputs_config=StructuredOutputsConfig(backend='auto', reasoning_parser='x'), "
+    "compilation_config={'mode': <CompilationMode.NONE: 0>, 'sizes': [1, 2]}, seed=0, "
+    "enable_prefix_caching=True\nnext line, seed=5\n"
+)
+
+
+def test_effective_settings_are_read_from_vllm_s_log(tmp_path):
+    (tmp_path / "engine.log").write_text(VLLM_LOG)
+    found = live_facts.facts_of(build("vllm", port=1), tmp_path / "engine.log")
+    assert found == {
+        "settings": {
+            "tokenizer_mode": "auto",
+            "dtype": "torch.bfloat16",
+            "max_seq_len": "1024",
+            "quantization": "None",
+            "seed": "0",
+            "enable_prefix_caching": "True",
+        }
+    }
+    (tmp_path / "engine.log").write_text("nothing of the sort\n")
+    assert live_facts.facts_of(build("vllm", port=1), tmp_path / "engine.log") == {}
+    assert live_facts.facts_of(build("vllm", port=1), tmp_path / "missing.log") == {}
+
+
+def test_a_folder_of_weights_is_mounted_and_a_hub_s_name_is_not():
+    argv = programs(build("vllm", model="/srv/weights", image="img:1"))[0]["argv"]
+    assert "/srv/weights:/srv/weights" in argv
+    argv = programs(build("vllm", model="org/name", image="img:1"))[0]["argv"]
+    assert not [part for part in argv if part.startswith("org/name:")]
+
+
+def test_sglang_s_attention_replicas_are_asked_for_as_0_5_23_has_it():
+    """The older spelling is deprecated there and goes at the end of 2026."""
+    options = {"tensor_parallel_size": 8, "data_parallel_size": 4}
+    apart = build("sglang", **options, dp_attention=True).launch().argv
+    assert apart[apart.index("--attn-dp-size") + 1] == "4"
+    assert not {"--dp-size", "--enable-dp-attention"} & set(apart)
+    whole = build("sglang", **options).launch().argv
+    assert whole[whole.index("--dp-size") + 1] == "4"
+
+
+def test_servers_are_told_to_say_what_came_from_a_cache():
+    assert "--enable-prompt-tokens-details" in build("vllm").launch().argv
+    assert "--enable-cache-report" in build("sglang").launch().argv
+
+
+def test_an_engine_that_takes_no_token_ids_is_asked_for_none():
+    """Transformers wants a string; found out before it is started, and said by a dry run."""
+    table = config.read("gpt-oss-120b")
+    table["engine"]["kind"] = "transformers"
+    settings = config.parse(table, name="t")
+    with pytest.raises(ConfigError, match=r"token ids, of which this engine takes none; use `-s"):
+        kept_engine.check_form(settings, settings.engine)
+    arguments = ["gpt-oss-120b", "--engine", "transformers", "--dry-run"]
+    done = CliRunner().invoke(COMMAND, arguments, standalone_mode=False)
+    assert "# would be refused: request 0 is made of token ids" in done.output
+    arguments += ["-s", "workload.prompts=text", "--endpoint-type", "chat"]
+    done = CliRunner().invoke(COMMAND, arguments, standalone_mode=False)
+    assert "refused" not in done.output
+    assert "(chat)" in done.output
+
+
+@pytest.mark.parametrize(
+    ("backend", "words", "options"),
+    [
+        ("vllm", {"--max-model-len", "--no-enable-prefix-caching"}, None),
+        ("mocker", {"--max-model-len", "--no-enable-prefix-caching"}, None),
+        ("sglang", {"--context-length", "--disable-radix-cache"}, None),
+        ("trtllm", set(), {"max_seq_len": 512, "kv_cache_config": {"enable_block_reuse": False}}),
+    ],
+)
+def test_dynamo_tells_each_backend_in_its_own_words(backend, words, options):
+    engine = build("dynamo", backend=backend, max_model_len=512, prefix_caching=False)
+    assert words <= set(programs(engine)[1]["argv"])
+    plain = set(programs(build("dynamo", backend=backend))[1]["argv"])
+    assert not words & plain
+    if options is not None:
+        (content,) = several.plan_of(engine.launch().argv)["files"].values()
+        assert options.items() <= json.loads(content).items()

@@ -11,7 +11,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = {
     "L0": "errors clock timeline record journal files exposition models",
-    "L1": "contracts plugins schema settings config token_counters request_fields workload_summary",
+    "L1": "contracts plugins schema settings config token_counters request_fields "
+    "workload_summary dialects engine_activity",
     "acquire": "guard launch live_facts sse chunk answer openai_api client dial proxy arrivals "
     "load load_audit load_bodies load_phase load_plan client_processes sampler "
     "sampler_process schedule mock emulator descriptors inbox settled_counts ask "
@@ -23,10 +24,10 @@ LAYERS = {
     "stats.ratio stats.sequential stats.verdict sweep.pareto",
     "L3": "run_log metrics energy performance provenance selection store doctor "
     "surroundings load_findings kept_engine trial certificate cooldown live "
-    "conditions subjects checks claims.formulas claims.recompute claims.reproduce "
-    "compare.thresholds cost.case cost.catalogue cost.catalogue_files cost.host "
-    "cost.hours cost.point cost.rate job.account job.readings push.remote_write "
-    "roofline.distance",
+    "conditions subjects checks roles engine_joules claims.formulas claims.recompute "
+    "claims.reproduce compare.thresholds cost.case cost.catalogue "
+    "cost.catalogue_files cost.host cost.hours cost.point cost.rate job.account "
+    "job.readings push.remote_write roofline.distance",
     "L4": "acquisition analysis report pipeline measure meter baseline history junit "
     "production pytest_plugin repeats compare.comparison compare.likeness "
     "compare.sets compare.text cost.document cost.picture explain.changes "

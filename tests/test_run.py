@@ -235,11 +235,13 @@ def test_an_engine_killed_mid_run_leaves_a_marked_record_and_a_clear_message(tmp
     assert model
     harness = start(tmp_path, "-s", "load.request_count=100000")
     folder = until_measuring(tmp_path, harness)
-    for child in psutil.Process(harness.pid).children(recursive=True):
+    family = psutil.Process(harness.pid).children(recursive=True)
+    for child in family:
         if "harness.engines.llama_cpp" in " ".join(child.cmdline()[:4]):
             child.kill()
     _, stderr = harness.communicate(timeout=60)
     assert harness.returncode == 2
+    assert not psutil.wait_procs(family, timeout=20)[1], "sampler, guard or engine left"
     assert b"the engine was ended by signal 9" in stderr
     assert b"what was recorded is in" in stderr
     record = orjson.loads((folder / "run.json").read_bytes())

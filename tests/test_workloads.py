@@ -195,6 +195,35 @@ def test_sharegpt_turns_carry_their_history_with_recorded_answers(tmp_path):
     assert flat.prompt == "system: Be brief.\n\nuser: How are you?\n\nassistant:"
 
 
+def test_sharegpt_s_own_file_is_one_list_of_conversations(tmp_path):
+    path = tmp_path / "ShareGPT_V3.json"
+    path.write_text(json.dumps(CONVERSATIONS))
+    lines = jsonl(tmp_path / "share.jsonl", CONVERSATIONS)
+    assert some(build("sharegpt", path=path)) == some(build("sharegpt", path=lines))
+
+
+@pytest.mark.parametrize("kind", plugins.kinds("workload"))
+def test_every_workload_says_what_it_is_made_of(tmp_path, kind):
+    """Lengths and shared prefixes, from its own first requests."""
+    lines = describe(summarise(made_of(tmp_path, kind), seed=1, most=20))
+    assert lines[0].startswith("workload: the first ")
+    assert any(line.startswith("input tokens: ") for line in lines)
+    assert any(line.startswith("output tokens asked: ") for line in lines)
+    assert any(line.startswith("shared prefix: ") for line in lines)
+
+
+def test_a_run_prints_it_before_anything_is_started(joulemark):
+    done = joulemark(
+        "run", "quickstart", "--url", "http://127.0.0.1:1", "-m", "m", "--isl", "7", "--osl", "9"
+    )
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    assert "# input tokens: 7 each" in lines
+    assert "# output tokens asked: 9 each" in lines
+    refused = next(place for place, line in enumerate(lines) if line.startswith("joulemark: "))
+    assert lines.index("# output tokens asked: 9 each") < refused
+
+
 def test_prompts_are_read_from_csv_and_begin_again(tmp_path):
     path = tmp_path / "mine.csv"
     path.write_text("question,max_tokens\nWhy?,3\nHow?,\n")

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def print_plan(settings: RunConfig) -> None:
     """The engine's files and commands, its endpoint, a request's fields, load and workload."""
     from harness import launch  # noqa: PLC0415 - pandas is not needed to print help
-    from harness.errors import EngineError, PowerUnavailableError  # noqa: PLC0415
+    from harness.errors import ConfigError, EngineError, PowerUnavailableError  # noqa: PLC0415
+    from harness.kept_engine import check_form  # noqa: PLC0415
     from harness.request_fields import fixed_length, request_endpoint  # noqa: PLC0415
     from harness.selection import select  # noqa: PLC0415
 
@@ -28,6 +29,10 @@ def print_plan(settings: RunConfig) -> None:
             click.echo(f"# {error}")
             return
     port = launch.free_port("127.0.0.1")
+    try:
+        check_form(settings, engine)
+    except ConfigError as error:
+        click.echo(f"# would be refused: {error}")
     try:
         engine = engine.prepare(port=port)
     except EngineError as error:

@@ -51,7 +51,7 @@ def _named(what: str) -> dict[str, str]:
 
 
 def _runs(artifact_dir: Path) -> dict[str, str]:
-    from harness import report, store  # noqa: PLC0415
+    from harness import metrics, report, store  # noqa: PLC0415
     from harness.errors import StoreError  # noqa: PLC0415
 
     rows = {}
@@ -61,7 +61,11 @@ def _runs(artifact_dir: Path) -> dict[str, str]:
         except StoreError:
             rows[folder.name] = "no record yet: `joulemark recompute` makes one"
             continue
-        per_token = [r for r in report.summary(record) if r.key.endswith("_j_per_output_token")]
+        per_token = [
+            row
+            for row in report.summary(record)
+            if row.key == f"{metrics.boundary_of(row.key)}_j_per_output_token"
+        ]
         energy = "; ".join(f"{r.value} ({r.title.rpartition('(')[2]}" for r in per_token)
         rows[folder.name] = f"{record.status}  {energy or 'no energy'}"
     return rows

@@ -106,7 +106,7 @@ def _apply_flags(table: dict[str, Any], flags: dict[str, Any]) -> None:
     engine, load = table.setdefault("engine", {}), table.setdefault("load", {})
     if "url" in given and "engine" not in given:
         # Another engine's options in the preset would be unknown keys here.
-        keys = ("url", "model", "runs_on", "server", "gpus")
+        keys = ("url", "model", "runs_on", "server", "gpus", "prefill_gpus", "decode_gpus")
         kept = {key: engine[key] for key in keys if key in engine}
         table["engine"] = {"kind": "attach", **kept}
     elif "model" in given and engine.get("kind", "auto") == "auto":

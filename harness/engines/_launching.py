@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
-import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
 
-from harness.contracts import LaunchSpec
 from harness.errors import ConfigError, EngineError
-
-from ._several import plan_of
-
-_HIDDEN: Final = re.compile(r"(key|token|secret|password)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +116,27 @@ def gpu_list(chosen: Sequence[int], needed: int, *, why: str) -> tuple[int, ...]
     return tuple(chosen)
 
 
+def roles(prefill: Sequence[int], decode: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """
+    Which GPUs compute prompts and which outputs, of a deployment that keeps them apart.
+
+    Args:
+        prefill: indices in NVML's order; empty, like *decode*: they are not apart.
+        decode: the same.
+
+    Raises:
+        ConfigError: only one role has GPUs, or a GPU has both.
+    """
+    if not prefill and not decode:
+        return {}
+    if not prefill or not decode or set(prefill) & set(decode):
+        raise ConfigError(
+            f"engine.prefill_gpus is {list(prefill)}, engine.decode_gpus {list(decode)}",
+            remedy="name GPUs for both, and none twice",
+        )
+    return {"prefill": tuple(prefill), "decode": tuple(decode)}
+
+
 def visible(gpus: Sequence[int]) -> dict[str, str]:
     """CUDA's variables for these GPUs, numbered as NVML numbers them; none for none."""
     if not gpus:
@@ -166,6 +179,7 @@ def together(
     port: int,
     files: Mapping[str, str] | None = None,
     folders: Sequence[str] = (),
+    mounts: Sequence[str] = (),
 ) -> tuple[list[str], dict[str, str]]:
     """
     The one command line that starts an engine, however many processes it is made of.
@@ -176,6 +190,7 @@ def together(
         port: makes the containers' names unique.
         files: path to content; written before the start and removed after the end.
         folders: made empty before the start and removed after the end.
+        mounts: what else of the host a container must see, at the same path.
 
     Returns:
         argv and environment: the program itself, or our small supervisor
@@ -193,7 +208,7 @@ def together(
                 program,
                 name=name,
                 gpus=[int(part) for part in said.split(",") if part],
-                files=[*files, *folders],
+                files=[*files, *folders, *mounts],
             )
             started.append({"argv": argv, "environment": {}})
             removed.append([container.runtime, "rm", "--force", name])
@@ -206,49 +221,3 @@ def together(
 def scratch(name: str) -> str:
     """A path for a file or folder that lives as long as the engine."""
     return str(Path(tempfile.gettempdir()) / f"joulemark-{name}")
-
-
-def shown(argv: Sequence[str]) -> list[str]:
-    """A command line as it may be recorded: values of keys and tokens said to be just `set`."""
-    found: list[str] = []
-    hide = False
-    for part in argv:
-        name, equals, _ = part.partition("=")
-        if hide:
-            found.append("set")
-        elif equals and _HIDDEN.search(name):
-            found.append(f"{name}=set")
-        else:
-            found.append(part)
-        hide = not equals and part.startswith("-") and bool(_HIDDEN.search(part))
-    return found
-
-
-def version_of(distribution: str, container: Container) -> str | None:
-    """The installed version, or the image it runs in; None: neither is known here."""
-    if container.image:
-        return f"image {container.image}"
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def recorded(spec: LaunchSpec) -> list[list[str]]:
-    """The command line of each process, as it goes into the record."""
-    home = str(Path.home())
-    return [
-        [part.replace(home, "~") for part in shown(program["argv"])]
-        for program in plan_of(spec.argv)["programs"]
-    ]
-
-
-def settings(values: Mapping[str, Any]) -> dict[str, Any]:
-    """An engine's options as they go into the record: no port, no secrets."""
-    kept = {key: value for key, value in values.items() if key != "port"}
-    kept["extra_args"] = shown(kept.get("extra_args", ()))
-    kept["environment"] = {
-        key: "set" if _HIDDEN.search(key) else value
-        for key, value in kept.get("environment", {}).items()
-    }
-    return kept

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from harness import dialects
 from harness.contracts import Endpoint, EndpointType, Engine, TokenCounters
 from harness.errors import ConfigError
 
-from . import _dialects as dialects
+from . import _launching as launching
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +26,11 @@ class Attach:
             machine, or `elsewhere`, where this machine's joules are not its joules.
         server: which engine it is, so that its counters can be read and its answers
             be made exactly as long as asked; `other`: neither.
-        gpus: indices of the GPUs it runs on, in NVML's order; empty: all.
+        gpus: indices of the GPUs it runs on, in NVML's order; empty: those of the two
+            lists below, or all.
+        prefill_gpus: of a disaggregated deployment, those of its prefill workers; their
+            joules are then told apart from those of decode.
+        decode_gpus: those of its decode workers.
         fixed_length_body: JSON fields that make this server's answers exactly as
             long as asked; empty: what *server* needs.
         extra_body: JSON fields added to every request.
@@ -40,6 +45,8 @@ class Attach:
         "other", "vllm", "sglang", "tensorrt_llm", "dynamo", "llama_cpp", "transformers"
     ] = "other"
     gpus: tuple[int, ...] = ()
+    prefill_gpus: tuple[int, ...] = ()
+    decode_gpus: tuple[int, ...] = ()
     fixed_length_body: Mapping[str, Any] = field(default_factory=dict)
     extra_body: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -52,11 +59,13 @@ class Attach:
                 f"engine.url is {self.url!r}, not an http or https address",
                 remedy="write e.g. http://127.0.0.1:8000",
             )
+        launching.roles(self.prefill_gpus, self.decode_gpus)
 
     @property
     def gpu_indices(self) -> tuple[int, ...]:
         """The GPUs whose joules are this engine's; empty: not said."""
-        return self.gpus if self.runs_on == "gpu" else ()
+        named = self.gpus or (*self.prefill_gpus, *self.decode_gpus)
+        return named if self.runs_on == "gpu" else ()
 
     @property
     def version_path(self) -> str:
@@ -97,13 +106,19 @@ class Attach:
 
     def counters(self) -> TokenCounters | None:
         """Of the kind of server that the user says it is."""
-        return dialects.of(self.server)
+        return dialects.ALL.get(self.server)
 
     def facts(self) -> dict[str, Any]:
         """The address and what the user says of it."""
         settings = asdict(self) | {"api_key": "set" if self.api_key else None}
         settings["headers"] = dict.fromkeys(self.headers, "set")
-        return {"engine": "attach", "version": None, "weights": None, "settings": settings}
+        return {
+            "engine": "attach",
+            "version": None,
+            "weights": None,
+            "gpus_by_role": launching.roles(self.prefill_gpus, self.decode_gpus),
+            "settings": settings,
+        }
 
 
 PLUGIN: type[Engine] = Attach

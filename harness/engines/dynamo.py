@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from harness.contracts import Endpoint, EndpointType, Engine, LaunchSpec
+from harness.dialects import DynamoCounters
 
 from . import _launching as launching
-from ._dialects import DynamoCounters
+from . import _serving as serving
 
 Role = Literal["both", "prefill", "decode"]
 _FIRST_SIDE_CHANNEL: Final = 20097
@@ -26,14 +27,15 @@ class Dynamo:
     """
     `dynamo.frontend` with workers of one backend, on one machine.
 
-    Seen with ai-dynamo 1.6.1: the real frontend with its mocker workers. The
-    commands of the other backends follow examples/backends/*/launch/agg.sh and
-    disagg.sh of ai-dynamo/dynamo. What differs from the documentation: a plain
-    `pip install ai-dynamo` fails, see tests/heavy/dynamo.sh; `nvext.ignore_eos`
-    is refused (400) while `ignore_eos` beside the prompt works; the ZMQ sockets
-    of KV events bind all addresses, whatever DYN_EVENT_PLANE_HOST says;
-    DYN_SYSTEM_PORT is read as a signed 16-bit number, so a port above 32767 ends a
-    worker at once.
+    Seen with ai-dynamo 1.6.1: the real frontend with its mocker workers. Workers of
+    the other backends were never started by us: their commands follow
+    examples/backends/*/launch/agg.sh and disagg.sh of ai-dynamo/dynamo, and
+    `make test-flags` holds their flags against the wheel of 1.6.1. What differs from
+    the documentation: a plain `pip install ai-dynamo` fails, see
+    tests/heavy/dynamo.sh; `nvext.ignore_eos` is refused (400) while `ignore_eos`
+    beside the prompt works; the ZMQ sockets of KV events bind all addresses,
+    whatever DYN_EVENT_PLANE_HOST says; DYN_SYSTEM_PORT is read as a signed 16-bit
+    number, so a port above 32767 ends a worker at once.
 
     With `mocker` the engine is simulated: tokens are random and come at the
     speed of a model, so that such a run measures nothing but the path to it.
@@ -49,6 +51,8 @@ class Dynamo:
         prefill_workers: of a disaggregated one.
         decode_workers: of a disaggregated one.
         tensor_parallel_size: GPUs of each worker.
+        max_model_len: context length; None: the model's own.
+        prefix_caching: False: workers keep no prefix.
         gpus: indices in NVML's order; empty: the first ones.
         router_mode: how the frontend deals requests out.
         python: the interpreter that has Dynamo.
@@ -73,6 +77,8 @@ class Dynamo:
     prefill_workers: int = 1
     decode_workers: int = 1
     tensor_parallel_size: int = 1
+    max_model_len: int | None = None
+    prefix_caching: bool = True
     gpus: tuple[int, ...] = ()
     router_mode: str = "round-robin"
     python: str = "python3"
@@ -118,14 +124,15 @@ class Dynamo:
         """The frontend's health page lists its workers' endpoints."""
         return "/health"
 
+    @property
+    def settings_line(self) -> str:
+        """What its vLLM workers log; of several, the first one's."""
+        return serving.VLLM_SETTINGS if self.backend == "vllm" else ""
+
     def prepare(self, *, port: int) -> Dynamo:
         """With port and GPUs filled in, once the interpreter is known to be there."""
-        launching.check_program(
-            self.python,
-            container=self._container,
-            remedy="name the interpreter that has Dynamo with `-s engine.python=…`",
-        )
-        return replace(self, port=self.port or port, gpus=self.gpu_indices)
+        remedy = "name the interpreter that has Dynamo with `-s engine.python=…`"
+        return serving.prepared(self, port=port, program=self.python, remedy=remedy)
 
     def launch(self) -> LaunchSpec:
         """Frontend and workers, which meet in a folder made for them."""
@@ -143,26 +150,18 @@ class Dynamo:
                 variables["VLLM_NIXL_SIDE_CHANNEL_PORT"] = str(_FIRST_SIDE_CHANNEL + place)
             argv = self._worker(role, files)
             programs.append(launching.Program(argv=tuple(argv), environment=variables))
-        whole, variables = launching.together(
-            programs, container=self._container, port=self.port, files=files, folders=[folder]
-        )
-        return LaunchSpec(
-            argv=whole,
+        return serving.together(
+            self,
+            programs,
+            files=files,
+            folders=[folder],
             # Up at once, the frontend knows no model until a worker has loaded it.
-            ready_url=f"http://{self.host}:{self.port}/v1/models#{self.model}",
-            ready_timeout_s=self.ready_timeout_s,
-            host=self.host,
-            port=self.port,
-            environment=variables,
+            ready_path=f"/v1/models#{self.model}",
         )
 
     def endpoint(self, endpoint_type: EndpointType | None) -> Endpoint:
         """Of the frontend."""
-        return Endpoint(
-            base_url=f"http://{self.host}:{self.port}",
-            endpoint_type=endpoint_type or "completions",
-            model=self.model,
-        )
+        return serving.endpoint(self, endpoint_type or "completions")
 
     def fixed_length(self) -> Mapping[str, Any]:
         """Goes on past the end-of-sequence token; `nvext` is not the place for it."""
@@ -175,29 +174,27 @@ class Dynamo:
     def facts(self) -> dict[str, Any]:
         """Version, commands, GPUs by role; says where the engine is a simulation."""
         mocked = self.backend == "mocker"
-        return {
-            "engine": "dynamo",
-            "version": launching.version_of("ai-dynamo", self._container),
-            "weights": "none: the mocker makes up tokens and their timing" if mocked else "real",
-            "gpus": list(self.gpu_indices),
-            "gpus_by_role": {role: list(own) for role, own in self.gpus_by_role.items()},
-            "command": launching.recorded(self.launch()),
-            "settings": launching.settings(asdict(self)),
-        }
+        return serving.facts(
+            self,
+            self.launch(),
+            name="dynamo",
+            distribution="ai-dynamo",
+            weights="none: the mocker makes up tokens and their timing" if mocked else "real",
+            gpus_by_role={role: list(own) for role, own in self.gpus_by_role.items()},
+        )
 
     def _worker(self, role: Role, files: dict[str, str]) -> list[str]:
         argv = [self.python, "-m", f"dynamo.{self.backend}"]
         match self.backend:
             case "mocker":
                 argv += ["--model-path", self.model, "--model-name", self.model, *_PLANES]
-                argv += ["--engine-type", "vllm"]
-                argv += {
-                    "both": [], "prefill": ["--disaggregation-mode", "prefill"],
-                    "decode": ["--disaggregation-mode", "decode"],
-                }[role]  # fmt: skip
+                argv += ["--engine-type", "vllm", *self._vllm_flags()]
+                if role != "both":
+                    argv += ["--disaggregation-mode", role]
             case "vllm":
                 argv += ["--model", self.model, *_PLANES]
                 argv += ["--tensor-parallel-size", str(self.tensor_parallel_size)]
+                argv += self._vllm_flags()
                 argv += ["--kv-events-config", json.dumps({"enable_kv_cache_events": False})]
                 if role != "both":
                     transfer = {"kv_connector": "NixlConnector", "kv_role": "kv_both"}
@@ -205,7 +202,13 @@ class Dynamo:
                     argv += ["--kv-transfer-config", json.dumps(transfer)]
             case "sglang":
                 argv += ["--model-path", self.model, "--served-model-name", self.model, *_PLANES]
-                argv += ["--tp", str(self.tensor_parallel_size), "--enable-metrics"]
+                argv += ["--tp-size", str(self.tensor_parallel_size), "--enable-metrics"]
+                argv += serving.flags(
+                    {
+                        "--context-length": self.max_model_len,
+                        "--disable-radix-cache": not self.prefix_caching,
+                    }
+                )
                 if role != "both":
                     argv += ["--disaggregation-mode", role, "--host", self.host]
                     argv += ["--disaggregation-bootstrap-port", str(_BOOTSTRAP_PORT)]
@@ -220,12 +223,24 @@ class Dynamo:
         own = {"both": (), "prefill": self.prefill_args, "decode": self.decode_args}[role]
         return [*argv, *self.worker_args, *own]
 
+    def _vllm_flags(self) -> list[str]:
+        return serving.flags(
+            {
+                "--max-model-len": self.max_model_len,
+                "--no-enable-prefix-caching": not self.prefix_caching,
+            }
+        )
+
     def _trtllm_options(self, role: Role) -> dict[str, Any]:
         options: dict[str, Any] = {
             "backend": "pytorch",
             "tensor_parallel_size": self.tensor_parallel_size,
             "return_perf_metrics": True,
         }
+        if self.max_model_len is not None:
+            options["max_seq_len"] = self.max_model_len
+        if not self.prefix_caching:
+            options["kv_cache_config"] = {"enable_block_reuse": False}
         if role != "both":
             options["cache_transceiver_config"] = {"backend": "DEFAULT"}
         if role == "prefill":
@@ -251,12 +266,6 @@ class Dynamo:
         apart = self.mode == "disaggregated"
         count = self.prefill_workers + self.decode_workers if apart else self.workers
         return count * self.tensor_parallel_size
-
-    @property
-    def _container(self) -> launching.Container:
-        return launching.Container(
-            image=self.image, runtime=self.image_runtime, extra_args=self.image_args
-        )
 
 
 def _system_port(port: int) -> int:

@@ -6,47 +6,15 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-from harness.contracts import Endpoint, EndpointType, Engine, LaunchSpec, TokenCounts
-from harness.exposition import Exposition
+from harness.contracts import Endpoint, EndpointType, Engine, LaunchSpec, TokenCounters
+from harness.dialects import ALL
 
-_NAMES: Final[dict[str, tuple[str, str, str, str]]] = {
-    "vllm": (
-        "/metrics",
-        "vllm:prompt_tokens_total",
-        "vllm:prompt_tokens_cached_total",
-        "vllm:generation_tokens_total",
-    ),
-    "sglang": (
-        "/metrics",
-        "sglang:prompt_tokens_total",
-        "sglang:cached_tokens_total",
-        "sglang:generation_tokens_total",
-    ),
-    "tensorrt_llm": (
-        "/prometheus/metrics",
-        "trtllm_prompt_tokens_total",
-        "trtllm_prompt_cached_tokens_total",
-        "trtllm_generation_tokens_total",
-    ),
-    "llama_cpp": (
-        "/metrics",
-        "llamacpp:prompt_tokens_total",
-        "llamacpp:prompt_tokens_cached_total",
-        "llamacpp:tokens_predicted_total",
-    ),
-    "dynamo": (
-        "/metrics",
-        "dynamo_frontend_input_sequence_tokens_sum",
-        "dynamo_frontend_cached_tokens_sum",
-        "dynamo_frontend_output_tokens_total",
-    ),
-}
-"""Dialect → path, and its counters of input, cached input and output tokens."""
+from . import _launching as launching
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +38,8 @@ class Fake:
         faults: what goes wrong, in turn; `joulemark mock --help` has the list.
         fault_every: one request in so many goes wrong; 0: none.
         seed: of the jitter.
+        prefill_gpus: GPUs that pretend to compute its prompts, in NVML's order.
+        decode_gpus: GPUs that pretend to compute its answers.
     """
 
     model: str = "mock"
@@ -87,6 +57,16 @@ class Fake:
     faults: Sequence[str] = ()
     fault_every: int = 0
     seed: int = 0
+    prefill_gpus: tuple[int, ...] = ()
+    decode_gpus: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        launching.roles(self.prefill_gpus, self.decode_gpus)
+
+    @property
+    def gpu_indices(self) -> tuple[int, ...]:
+        """The GPUs that are metered as if they were its own; empty: all."""
+        return (*self.prefill_gpus, *self.decode_gpus)
 
     @property
     def runs_on(self) -> Literal["elsewhere"]:
@@ -99,8 +79,10 @@ class Fake:
 
     def launch(self) -> LaunchSpec:
         """The mock server as a process; it checks the settings."""
+        roles = {"prefill_gpus", "decode_gpus"}
+        settings = {key: value for key, value in asdict(self).items() if key not in roles}
         return LaunchSpec(
-            argv=[sys.executable, "-P", "-m", "harness.mock", json.dumps(asdict(self))],
+            argv=[sys.executable, "-P", "-m", "harness.mock", json.dumps(settings)],
             ready_url=f"http://{self.host}:{self.port}/health",
             ready_timeout_s=20.0,
             host=self.host,
@@ -120,9 +102,9 @@ class Fake:
         """As vLLM and llama.cpp have it."""
         return {"ignore_eos": True}
 
-    def counters(self) -> FakeCounters:
-        """The dialect's counters."""
-        return FakeCounters(self.dialect)
+    def counters(self) -> TokenCounters | None:
+        """Those of the engine whose metrics it shows."""
+        return ALL.get(self.dialect)
 
     def facts(self) -> dict[str, Any]:
         """Says that nothing here is a model."""
@@ -131,31 +113,9 @@ class Fake:
             "engine": "fake",
             "version": None,
             "weights": "none: a mock server makes up the tokens",
+            "gpus_by_role": launching.roles(self.prefill_gpus, self.decode_gpus),
             "settings": settings,
         }
-
-
-class FakeCounters:
-    """
-    The mock's counters in one engine's words.
-
-    Args:
-        dialect: a key of the table above.
-    """
-
-    def __init__(self, dialect: str) -> None:
-        self.path, self._prompt, self._cached, self._generated = _NAMES[dialect]
-        late = dialect in {"llama_cpp", "tensorrt_llm", "sglang"}
-        self.updated: Literal["iteration", "request_end"] = "request_end" if late else "iteration"
-
-    def read(self, exposition: str) -> TokenCounts:
-        """The mock has no prefix cache, so all prompts are computed in every dialect."""
-        metrics = Exposition(exposition)
-        return TokenCounts(
-            computed=metrics.total(self._prompt),
-            cached=metrics.total_or_none(self._cached),
-            generated=metrics.total(self._generated),
-        )
 
 
 PLUGIN: type[Engine] = Fake

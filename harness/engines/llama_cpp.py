@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 from harness.contracts import Endpoint, EndpointType, Engine, LaunchSpec
+from harness.dialects import LlamaCppCounters
 from harness.errors import EngineError
 from harness.models import resolve_gguf, sha256_of
-
-from ._dialects import LlamaCppCounters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

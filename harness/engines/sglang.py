@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from harness.contracts import Endpoint, EndpointType, Engine, LaunchSpec
+from harness.dialects import SglangCounters
 
 from . import _launching as launching
-from ._dialects import SglangCounters
+from . import _serving as serving
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sglang:
     """
-    One SGLang server. Not run here: its wheels need CUDA.
+    One SGLang server. Never started by us: its wheels need CUDA.
 
-    Options: https://docs.sglang.io/docs/advanced_features/server_arguments.
-    `--enable-metrics` is always set, since without it nothing is counted.
+    Options: https://docs.sglang.io/docs/advanced_features/server_arguments, and
+    read in the wheel of 0.5.23 (srt/arg_groups/fields, srt/server_args.py), against
+    which `make test-flags` holds every flag we may give. `--enable-metrics` is
+    always set, since without it nothing is counted. What differs from older
+    documentation: `--dp-size N --enable-dp-attention` is deprecated and goes after
+    2026-12-31, `--attn-dp-size N` has taken its place; `/get_server_info` is
+    deprecated for `/server_info`.
 
     Args:
         model: Hugging Face name or folder.
@@ -29,7 +35,8 @@ class Sglang:
         data_parallel_size: replicas behind the one server.
         expert_parallel_size: GPUs the experts are spread over; None: as with tensors.
         dp_attention: data-parallel attention inside the tensor-parallel group, so
-            that replicas of the attention take no further GPUs.
+            that replicas of the attention take no further GPUs (0.5.23 and newer; of
+            an older SGLang, give its own flags as extra_args).
         gpus: indices in NVML's order; empty: the first ones.
         context_length: None: the model's own.
         max_running_requests: requests in one batch at most; None: SGLang's choice.
@@ -93,57 +100,36 @@ class Sglang:
 
     def prepare(self, *, port: int) -> Sglang:
         """With port and GPUs filled in, once the interpreter is known to be there."""
-        launching.check_program(
-            self.python,
-            container=self._container,
-            remedy="name the interpreter that has SGLang with `-s engine.python=…`",
-        )
-        return replace(self, port=self.port or port, gpus=self.gpu_indices)
+        remedy = "name the interpreter that has SGLang with `-s engine.python=…`"
+        return serving.prepared(self, port=port, program=self.python, remedy=remedy)
 
     def launch(self) -> LaunchSpec:
         """`python3 -m sglang.launch_server --model-path MODEL …`."""
         argv = [self.python, "-m", "sglang.launch_server", "--model-path", self.model]
         argv += ["--host", self.host, "--port", str(self.port), "--enable-metrics"]
-        argv += ["--tp-size", str(self.tensor_parallel_size)]
+        # Else usage does not say how much of a prompt came from the cache.
+        argv += ["--enable-cache-report", "--tp-size", str(self.tensor_parallel_size)]
         if self.pipeline_parallel_size > 1:
             argv += ["--pp-size", str(self.pipeline_parallel_size)]
         if self.data_parallel_size > 1:
-            argv += ["--dp-size", str(self.data_parallel_size)]
-        if self.dp_attention:
-            argv.append("--enable-dp-attention")
-        for flag, value in (
-            ("--ep-size", self.expert_parallel_size),
-            ("--context-length", self.context_length),
-            ("--max-running-requests", self.max_running_requests),
-            ("--mem-fraction-static", self.mem_fraction_static),
-        ):
-            if value is not None:
-                argv += [flag, f"{value:g}" if isinstance(value, float) else str(value)]
-        if not self.prefix_caching:
-            argv.append("--disable-radix-cache")
-        if self.load_format != "auto":
-            argv += ["--load-format", self.load_format]
-        program = launching.Program(
-            argv=(*argv, *self.extra_args),
-            environment={**launching.visible(self.gpu_indices), **self.environment},
+            argv += ["--attn-dp-size" if self.dp_attention else "--dp-size"]
+            argv += [str(self.data_parallel_size)]
+        argv += serving.flags(
+            {
+                "--ep-size": self.expert_parallel_size,
+                "--context-length": self.context_length,
+                "--max-running-requests": self.max_running_requests,
+                "--mem-fraction-static": self.mem_fraction_static,
+                "--disable-radix-cache": not self.prefix_caching,
+                "--load-format": None if self.load_format == "auto" else self.load_format,
+            }
         )
-        whole, variables = launching.together([program], container=self._container, port=self.port)
-        return LaunchSpec(
-            argv=whole,
-            ready_url=f"http://{self.host}:{self.port}/health",
-            ready_timeout_s=self.ready_timeout_s,
-            host=self.host,
-            port=self.port,
-            environment=variables,
-        )
+        return serving.launch(self, argv)
 
     def endpoint(self, endpoint_type: EndpointType | None) -> Endpoint:
-        """Continuous usage makes every chunk carry the running count, where the version has it."""
-        return Endpoint(
-            base_url=f"http://{self.host}:{self.port}",
-            endpoint_type=endpoint_type or "completions",
-            model=self.model,
-            extra_body={"stream_options": {"include_usage": True, "continuous_usage_stats": True}},
+        """Completions, in which prompts may be token ids."""
+        return serving.endpoint(
+            self, endpoint_type or "completions", extra_body=serving.RUNNING_USAGE
         )
 
     def fixed_length(self) -> Mapping[str, Any]:
@@ -156,25 +142,15 @@ class Sglang:
 
     def facts(self) -> dict[str, Any]:
         """Version, command, GPUs, and whether the weights are real."""
-        return {
-            "engine": "sglang",
-            "version": launching.version_of("sglang", self._container),
-            "weights": "random" if self.load_format == "dummy" else "real",
-            "gpus": list(self.gpu_indices),
-            "command": launching.recorded(self.launch()),
-            "settings": launching.settings(asdict(self)),
-        }
+        weights = serving.weights(self.load_format)
+        return serving.facts(
+            self, self.launch(), name="sglang", distribution="sglang", weights=weights
+        )
 
     @property
     def _needed(self) -> int:
         replicas = 1 if self.dp_attention else self.data_parallel_size
         return self.tensor_parallel_size * self.pipeline_parallel_size * replicas
-
-    @property
-    def _container(self) -> launching.Container:
-        return launching.Container(
-            image=self.image, runtime=self.image_runtime, extra_args=self.image_args
-        )
 
 
 PLUGIN: type[Engine] = Sglang

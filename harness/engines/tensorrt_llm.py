@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from harness.contracts import Endpoint, EndpointType, Engine, LaunchSpec
+from harness.dialects import TensorRtLlmCounters
 from harness.errors import ConfigError
 
 from . import _launching as launching
-from ._dialects import TensorRtLlmCounters
+from . import _serving as serving
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorRtLlm:
     """
-    One trtllm-serve. Not run here: its wheels lie on NVIDIA's own index.
+    One trtllm-serve. Never started by us: its wheels lie on NVIDIA's own index.
 
-    Options: tensorrt_llm/commands/serve.py, read on main. What the command line
-    lacks is given in a YAML file (`--extra_llm_api_options`), which we write as
-    JSON, a part of YAML: it switches on `return_perf_metrics`, without which
-    there are no Prometheus metrics, and `enable_energy_metrics`, whose
-    `/energy_metrics` goes into the record as a cross-check. That number scales
-    the local GPUs' joules by the world size, so on several nodes it is a guess.
+    Options: tensorrt_llm/commands/serve.py, read at commit 00209af, and
+    https://nvidia.github.io/TensorRT-LLM/1.0.0/commands/trtllm-serve/: `--tp_size`,
+    `--pp_size`, `--ep_size` and `--kv_cache_free_gpu_memory_fraction` are second
+    names of options that have longer ones there, and `--extra_llm_api_options` is
+    the older name of `--config`, the one that 1.0 documents. What the command line
+    lacks is given in that YAML file, which we write as JSON, a part
+    of YAML: it switches on `return_perf_metrics`, without which there are no
+    Prometheus metrics, and `enable_energy_metrics`. The joules that
+    `/energy_metrics` then tells (`total_energy_j`, since the start; 503 where NVML
+    cannot be read: serve/openai_server.py) are held against ours of the measured
+    phase, a cross-check in the findings. They are scaled by world size over the
+    GPUs it sees, so on several nodes they are a guess.
 
     Args:
         model: Hugging Face name or folder.
@@ -109,12 +116,8 @@ class TensorRtLlm:
 
     def prepare(self, *, port: int) -> TensorRtLlm:
         """With port and GPUs filled in, once the program is known to be there."""
-        launching.check_program(
-            "trtllm-serve",
-            container=self._container,
-            remedy="install tensorrt-llm from NVIDIA's index, or set engine.image",
-        )
-        return replace(self, port=self.port or port, gpus=self.gpu_indices)
+        remedy = "install tensorrt-llm from NVIDIA's index, or set engine.image"
+        return serving.prepared(self, port=port, program="trtllm-serve", remedy=remedy)
 
     def launch(self) -> LaunchSpec:
         """`trtllm-serve MODEL …` with its options file."""
@@ -123,42 +126,23 @@ class TensorRtLlm:
         argv += ["--backend", "pytorch", "--tp_size", str(self.tensor_parallel_size)]
         if self.pipeline_parallel_size > 1:
             argv += ["--pp_size", str(self.pipeline_parallel_size)]
-        for flag, value in (
-            ("--ep_size", self.expert_parallel_size),
-            ("--max_batch_size", self.max_batch_size),
-            ("--max_num_tokens", self.max_num_tokens),
-            ("--max_seq_len", self.max_seq_len),
-            ("--kv_cache_free_gpu_memory_fraction", self.kv_cache_free_gpu_memory_fraction),
-        ):
-            if value is not None:
-                argv += [flag, f"{value:g}" if isinstance(value, float) else str(value)]
-        argv += ["--extra_llm_api_options", path]
-        program = launching.Program(
-            argv=(*argv, *self.extra_args),
-            environment={**launching.visible(self.gpu_indices), **self.environment},
+        argv += serving.flags(
+            {
+                "--ep_size": self.expert_parallel_size,
+                "--max_batch_size": self.max_batch_size,
+                "--max_num_tokens": self.max_num_tokens,
+                "--max_seq_len": self.max_seq_len,
+                "--kv_cache_free_gpu_memory_fraction": self.kv_cache_free_gpu_memory_fraction,
+                "--extra_llm_api_options": path,
+            }
         )
-        whole, variables = launching.together(
-            [program],
-            container=self._container,
-            port=self.port,
-            files={path: json.dumps(self._options(), indent=2) + "\n"},
-        )
-        return LaunchSpec(
-            argv=whole,
-            ready_url=f"http://{self.host}:{self.port}/health",
-            ready_timeout_s=self.ready_timeout_s,
-            host=self.host,
-            port=self.port,
-            environment=variables,
-        )
+        options = json.dumps(self._options(), indent=2) + "\n"
+        return serving.launch(self, argv, files={path: options})
 
     def endpoint(self, endpoint_type: EndpointType | None) -> Endpoint:
-        """Continuous usage makes every chunk carry the running count of tokens."""
-        return Endpoint(
-            base_url=f"http://{self.host}:{self.port}",
-            endpoint_type=endpoint_type or "completions",
-            model=self.model,
-            extra_body={"stream_options": {"include_usage": True, "continuous_usage_stats": True}},
+        """Completions, in which prompts may be token ids."""
+        return serving.endpoint(
+            self, endpoint_type or "completions", extra_body=serving.RUNNING_USAGE
         )
 
     def fixed_length(self) -> Mapping[str, Any]:
@@ -171,15 +155,14 @@ class TensorRtLlm:
 
     def facts(self) -> dict[str, Any]:
         """Version, command, options, GPUs, and whether the weights are real."""
-        return {
-            "engine": "tensorrt-llm",
-            "version": launching.version_of("tensorrt-llm", self._container),
-            "weights": "random" if self.load_format == "dummy" else "real",
-            "gpus": list(self.gpu_indices),
-            "command": launching.recorded(self.launch()),
-            "options": self._options(),
-            "settings": launching.settings(asdict(self)),
-        }
+        return serving.facts(
+            self,
+            self.launch(),
+            name="tensorrt-llm",
+            distribution="tensorrt_llm",
+            weights=serving.weights(self.load_format),
+            options=self._options(),
+        )
 
     def _options(self) -> dict[str, Any]:
         ours: dict[str, Any] = {"return_perf_metrics": True}
@@ -196,12 +179,6 @@ class TensorRtLlm:
     @property
     def _needed(self) -> int:
         return self.tensor_parallel_size * self.pipeline_parallel_size
-
-    @property
-    def _container(self) -> launching.Container:
-        return launching.Container(
-            image=self.image, runtime=self.image_runtime, extra_args=self.image_args
-        )
 
 
 PLUGIN: type[Engine] = TensorRtLlm

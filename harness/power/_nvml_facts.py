@@ -47,6 +47,7 @@ def facts(handle: Any) -> dict[str, Any]:  # noqa: ANN401  a ctypes pointer
         return None if value is None else value / 1e3
 
     device = {
+        "index": attempt(lambda: pynvml.nvmlDeviceGetIndex(handle)),
         "name": attempt(lambda: pynvml.nvmlDeviceGetName(handle)),
         "vbios": attempt(lambda: pynvml.nvmlDeviceGetVbiosVersion(handle)),
         "architecture": attempt(lambda: pynvml.nvmlDeviceGetArchitecture(handle)),

@@ -159,7 +159,8 @@ class _Session:
         del pids
 
     def facts(self) -> Mapping[str, Any]:
-        return {"driver": "scripted", "waveform": self._options.waveform}
+        gpus = {f"scripted-{index}": {"index": index} for index in range(self._options.devices)}
+        return {"driver": "scripted", "waveform": self._options.waveform, "gpus": gpus}
 
     def close(self) -> None:
         pass

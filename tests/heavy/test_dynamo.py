@@ -31,7 +31,8 @@ def options(tmp_path_factory) -> tuple[str, ...]:
     subprocess.run([VENV / "bin" / "python", script, folder], check=True, timeout=120)
     return (
         "--engine", "dynamo", "-m", str(folder), "-s", "engine.backend=mocker",
-        "-s", f"engine.python={VENV / 'bin' / 'python'}", "-s", "workload.prompts=text",
+        "-s", f"engine.python={VENV / 'bin' / 'python'}", "-s", "engine.max_model_len=1024",
+        "-s", "engine.prefix_caching=false",
     )  # fmt: skip
 
 
@@ -42,6 +43,7 @@ def test_usage_and_the_frontend_s_counter_agree_exactly(tmp_path, options, mode)
     assert tokens["requests_failed"] == 0
     assert tokens["usage"] == tokens["server_counter"] > 12 * 20
     assert "mocker" in record["provenance"]["engine"]["weights"]
+    assert record["provenance"]["engine"]["version"] == "1.6.1"
     commands = record["provenance"]["engine"]["command"]
     assert len(commands) == (2 if mode == "aggregated" else 3)
 

@@ -34,6 +34,7 @@ def test_a_run_counts_by_usage_and_says_that_lengths_are_not_fixed(tmp_path, opt
     assert tokens["server_counter"] is None
     assert "length_not_fixed" in {finding["code"] for finding in record["findings"]}
     assert record["provenance"]["engine"]["weights"] == "random"
+    assert record["provenance"]["engine"]["version"] == "5.23.0"
 
 
 def test_an_engine_killed_mid_run_leaves_a_marked_record_and_nothing_running(tmp_path, options):

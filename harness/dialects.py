@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import contextlib
+from collections.abc import Iterable, Mapping
+from typing import Final, Literal
 
-from harness.contracts import TokenCounts
-from harness.errors import EngineError
-from harness.exposition import Exposition
+from .contracts import TokenCounts
+from .errors import EngineError
+from .exposition import Exposition
 
 
 class VllmCounters:
@@ -65,13 +67,23 @@ class SglangCounters:
     updated: Literal["request_end"] = "request_end"
 
     def read(self, exposition: str) -> TokenCounts:
-        """`prompt_tokens_total` includes cached tokens, which are told by where they came from."""
+        """
+        `prompt_tokens_total` includes cached tokens, which are told by where they came from.
+
+        Of a disaggregated deployment whose workers are scraped together each side
+        counts the whole request when it ends, the prefill side with one token of
+        output: so input is the prefill side's, output the decode side's.
+        """
         metrics = Exposition(exposition)
-        prompt = metrics.total_or_none("sglang:prompt_tokens_total")
-        generated = metrics.total_or_none("sglang:generation_tokens_total")
+        name = "sglang:generation_tokens_total"
+        sides = {labels.get("engine_type") for labels, _ in metrics.series(name)}
+        apart = {"prefill", "decode"} <= sides
+        prefill = {"engine_type": "prefill"} if apart else {}
+        prompt = metrics.total_or_none("sglang:prompt_tokens_total", **prefill)
+        generated = metrics.total_or_none(name, **({"engine_type": "decode"} if apart else {}))
         if prompt is not None and generated is not None:
             # A source that was never used has no series.
-            cached = metrics.total_or_none("sglang:cached_tokens_total") or 0.0
+            cached = metrics.total_or_none("sglang:cached_tokens_total", **prefill) or 0.0
             return TokenCounts(computed=prompt - cached, cached=cached, generated=generated)
         return self._realtime(metrics)
 
@@ -181,20 +193,31 @@ class LlamaCppCounters:
 
 
 Counters = VllmCounters | SglangCounters | TensorRtLlmCounters | DynamoCounters | LlamaCppCounters
+ALL: Final[Mapping[str, Counters]] = {
+    "dynamo": DynamoCounters(),
+    "llama_cpp": LlamaCppCounters(),
+    "sglang": SglangCounters(),
+    "tensorrt_llm": TensorRtLlmCounters(),
+    "vllm": VllmCounters(),
+}
+"""Engine plugin → its counters; an engine that is not here counts no tokens."""
 
 
-def of(dialect: str) -> Counters | None:
-    """The counters of an engine by its plugin's name; None: it has none, or is not known."""
-    match dialect:
-        case "vllm":
-            return VllmCounters()
-        case "sglang":
-            return SglangCounters()
-        case "tensorrt_llm":
-            return TensorRtLlmCounters()
-        case "dynamo":
-            return DynamoCounters()
-        case "llama_cpp":
-            return LlamaCppCounters()
-        case _:
-            return None
+def spoken(exposition: str, among: Iterable[str] = ALL) -> tuple[str, TokenCounts]:
+    """
+    Whose counters these are, and what they say.
+
+    Args:
+        exposition: the body of a scrape.
+        among: engines it may be, in the order in which they are tried.
+
+    Raises:
+        EngineError: it speaks none of these dialects.
+    """
+    for engine in among:
+        with contextlib.suppress(EngineError):
+            return engine, ALL[engine].read(exposition)
+    raise EngineError(
+        f"its metrics have the token counters of none of: {', '.join(among)}",
+        remedy="name the engine, and check that its metrics are switched on",
+    )
