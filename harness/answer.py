@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from .chunk import chars_of, count_of, error_text, is_plain, surroundings
+from .chunked import inside
+from .chunk import chars_of, count_of, error_text
 from .sse import EventSplitter, EventTooLongError
+from .template import Template, learn
 from .timeline import NOT_SAID, EventKind, Phase, Request, RequestTrace
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ _SENT: Final = int(EventKind.SENT)
 _CHUNK: Final = int(EventKind.CHUNK)
 _END: Final = int(EventKind.END)
 _ERROR_CHARS: Final = 300
+_LESSONS: Final = 8
+"""How often a template is learnt anew; a stream without a constant shape is parsed throughout."""
 
 
 class LoadProgress:
@@ -55,13 +59,14 @@ class Answer:
     """
 
     __slots__ = (
-        "_around",
         "_beyond",
         "_index",
+        "_lessons",
         "_phase",
         "_progress",
         "_request",
         "_splitter",
+        "_template",
         "_write",
         "cached_tokens",
         "chunks",
@@ -98,7 +103,8 @@ class Answer:
         self._splitter = EventSplitter()
         self._beyond = 0  # tokens counted so far over one a chunk
         self._index = request.index
-        self._around: tuple[bytes, bytes, int, int] | None = None
+        self._template: Template | None = None
+        self._lessons = _LESSONS
         self.t_due_ns = t_due_ns
         self.t_sent_ns: int | None = None
         self.t_first_ns: int | None = None
@@ -122,18 +128,20 @@ class Answer:
         self.t_sent_ns = t_ns
         self._write(_pack(t_ns, self._index, NOT_SAID, 0, _SENT))
 
+    def quick(self, t_ns: int, data: bytes) -> bool:
+        """
+        Take a whole HTTP chunk that differs from an earlier one in nothing but text and count.
+
+        Only for a caller who knows that the HTTP parser waits for a new chunk; it
+        then need not see this one. False: nothing was done.
+        """
+        start = inside(data)
+        return bool(start) and self._recognise(t_ns, data, start, len(data) - 2)
+
     def feed(self, t_ns: int, body: bytes) -> None:
         """Bytes of the answer's body, stamped when they reached this process."""
-        if self._around is not None and self._splitter.between_events:
-            start, end, length, minus_end = self._around
-            if body.startswith(start) and body.endswith(end) and self.t_end_ns is None:
-                text = body[length:minus_end]
-                if is_plain(text):
-                    self.t_last_ns = t_ns
-                    self.chunks += 1
-                    self._progress.output_tokens += 1
-                    self._write(_pack(t_ns, self._index, NOT_SAID, len(text), _CHUNK))
-                    return
+        if self._recognise(t_ns, body, 0, len(body)):
+            return
         try:
             payloads = self._splitter.feed(body)
         except EventTooLongError as error:
@@ -141,6 +149,20 @@ class Answer:
             return
         for payload in payloads:
             self._payload(t_ns, payload)
+
+    def _recognise(self, t_ns: int, data: bytes, start: int, end: int) -> bool:
+        """Take data[start:end] if it is one event of the known shape."""
+        template = self._template
+        if template is None or self.t_end_ns is not None or not self._splitter.between_events:
+            return False
+        found = template.read(data, start, end)
+        if found is None:
+            return False
+        chars, said = found
+        if template.usage:
+            self.osl_tokens = said
+        self._event(t_ns, said, chars)
+        return True
 
     def complete(self, t_ns: int) -> None:
         """
@@ -218,12 +240,17 @@ class Answer:
         if chunk.get("error") is not None:
             self.fail(t_ns, "stream_error", error_text(chunk))
             return
+        before = self.chunks
         self._chunk(t_ns, chunk)
-        if self.chunks == 1 and self._around is None:
-            found = surroundings(payload, chunk)
-            if found is not None:
-                start, end = b"data: " + found[0], found[1] + b"\n\n"
-                self._around = (start, end, len(start), -len(end))
+        if self.chunks > before and self._lessons:
+            self._learn(payload, chunk)
+
+    def _learn(self, payload: bytes, chunk: dict[str, Any]) -> None:
+        learnt = learn(payload, chunk)
+        if learnt is not None:
+            self._template = learnt
+        if learnt is not None or self._template is None:
+            self._lessons -= 1
 
     def _chunk(self, t_ns: int, chunk: dict[str, Any]) -> None:
         usage = chunk.get("usage")
@@ -266,6 +293,7 @@ class Answer:
         self._write(_pack(t_ns, self._index, tokens, chars, _CHUNK))
 
     def _usage(self, usage: dict[str, Any]) -> int | None:
+        before = self.isl_tokens, self.cached_tokens, self.reasoning_tokens
         self.isl_tokens = count_of(usage.get("prompt_tokens"))
         self.osl_tokens = count_of(usage.get("completion_tokens"))
         details = usage.get("prompt_tokens_details")
@@ -274,4 +302,6 @@ class Answer:
         details = usage.get("completion_tokens_details")
         if isinstance(details, dict):
             self.reasoning_tokens = count_of(details.get("reasoning_tokens"))
+        if before != (self.isl_tokens, self.cached_tokens, self.reasoning_tokens):
+            self._template = None  # it would leave the new counts as they are
         return self.osl_tokens
