@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from .chunked import inside
-from .chunk import chars_of, count_of, error_text
+from .chunk import MAX_COUNT, chars_of, count_of, error_text
+from .chunked import FIRST_LINES, LONGEST
 from .sse import EventSplitter, EventTooLongError
-from .template import Template, learn
+from .template import learn, not_plain
 from .timeline import NOT_SAID, EventKind, Phase, Request, RequestTrace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from .template import Ending, Template
 
 _pack: Final = struct.Struct("<qiiiB3x").pack
 _SENT: Final = int(EventKind.SENT)
@@ -128,20 +130,41 @@ class Answer:
         self.t_sent_ns = t_ns
         self._write(_pack(t_ns, self._index, NOT_SAID, 0, _SENT))
 
+    @property
+    def repeating(self) -> bool:
+        """The next event may be one for `quick`."""
+        return (
+            self._template is not None and self.t_end_ns is None and self._splitter.between_events
+        )
+
     def quick(self, t_ns: int, data: bytes) -> bool:
         """
         Take a whole HTTP chunk that differs from an earlier one in nothing but text and count.
 
-        Only for a caller who knows that the HTTP parser waits for a new chunk; it
-        then need not see this one. False: nothing was done.
+        Only while `repeating`, which nothing but `feed` and an end can change, and for
+        a caller who knows that the HTTP parser waits for a new chunk; it then need
+        not see this one. False: nothing was done.
         """
-        start = inside(data)
-        return bool(start) and self._recognise(t_ns, data, start, len(data) - 2)
+        template = self._template
+        size = len(data)
+        if template is None or size >= LONGEST:
+            return False
+        first_line, start = FIRST_LINES[size]
+        return (
+            data.startswith(template.before, start)
+            and data.startswith(first_line)
+            and self._known(t_ns, data, start + template.text_at, template, template.chunked)
+        )
 
     def feed(self, t_ns: int, body: bytes) -> None:
         """Bytes of the answer's body, stamped when they reached this process."""
-        if self._recognise(t_ns, body, 0, len(body)):
-            return
+        if self.repeating:
+            template = self._template
+            assert template is not None  # noqa: S101 - `repeating`
+            if body.startswith(template.before) and self._known(
+                t_ns, body, template.text_at, template, template.bare
+            ):
+                return
         try:
             payloads = self._splitter.feed(body)
         except EventTooLongError as error:
@@ -150,18 +173,27 @@ class Answer:
         for payload in payloads:
             self._payload(t_ns, payload)
 
-    def _recognise(self, t_ns: int, data: bytes, start: int, end: int) -> bool:
-        """Take data[start:end] if it is one event of the known shape."""
-        template = self._template
-        if template is None or self.t_end_ns is not None or not self._splitter.between_events:
-            return False
-        found = template.read(data, start, end)
-        if found is None:
-            return False
-        chars, said = found
-        if template.usage:
-            self.osl_tokens = said
-        self._event(t_ns, said, chars)
+    def _known(
+        self, t_ns: int, data: bytes, start: int, template: Template, ending: Ending
+    ) -> bool:
+        """Take *data*, which begins as the template says, if its text and its end fit as well."""
+        said: int | None = None
+        if ending.constant is not None:
+            end = len(data) - ending.length
+            if end <= start or not_plain(data, start, end) or not data.endswith(ending.constant):
+                return False
+        else:
+            assert ending.counted is not None  # noqa: S101 - one of the two is there
+            end = data.find(b'"', start)
+            found = ending.counted(data, end) if end > start else None
+            if found is None or not_plain(data, start, end):
+                return False
+            said = int(found[1])
+            if said > MAX_COUNT:
+                return False
+            if template.usage:
+                self.osl_tokens = said
+        self._event(t_ns, said, end - start)
         return True
 
     def complete(self, t_ns: int) -> None:
@@ -283,14 +315,15 @@ class Answer:
             self.t_first_ns = t_ns
         self.t_last_ns = t_ns
         self.chunks += 1
-        new = 1
-        if said is not None:
-            new = said - (self.chunks - 1 + self._beyond)
-            self._beyond += new - 1
-            self.stream_tokens = said
+        if said is None:
+            self._progress.output_tokens += 1
+            self._write(_pack(t_ns, self._index, NOT_SAID, chars, _CHUNK))
+            return
+        new = said - (self.chunks - 1 + self._beyond)
+        self._beyond += new - 1
+        self.stream_tokens = said
         self._progress.output_tokens += new
-        tokens = NOT_SAID if said is None else said
-        self._write(_pack(t_ns, self._index, tokens, chars, _CHUNK))
+        self._write(_pack(t_ns, self._index, said, chars, _CHUNK))
 
     def _usage(self, usage: dict[str, Any]) -> int | None:
         before = self.isl_tokens, self.cached_tokens, self.reasoning_tokens

@@ -263,7 +263,7 @@ class Connection(asyncio.Protocol):
         if answer.t_end_ns is None and not self._message_over and self._header_fault is None:
             # A chunk is complete, and whatever came after it would have to end a line to
             # end like this, and so be a header: the parser waits for a new chunk.
-            if self._between_chunks and data.endswith(b"\r\n"):
+            if self._between_chunks and answer.repeating and data.endswith(b"\r\n"):
                 self.quick = answer.quick
             return
         if self._header_fault is not None:

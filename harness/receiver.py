@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-POOL_S: Final = 0.00025
+POOL_S: Final = 0.0005
 """At most one turn of reading in so long: tokens that come meanwhile share its cost."""
 _SO_TIMESTAMPNS: Final = 35
 _READ_BYTES: Final = 16 * 1024

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from .chunk import MAX_COUNT, TEXT_KEYS, chars_of, count_of
+from .chunk import TEXT_KEYS, chars_of, count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-is_plain: Final = re.compile(rb"[ !#-\[\]-~]+").fullmatch
-"""Matches ASCII that stands for itself between the quotes of a JSON string; not empty."""
+not_plain: Final = re.compile(rb"[^ !#-\[\]-~]").search
+"""Finds a byte that does not stand for itself between the quotes of a JSON string."""
 _COUNTS: Final = {"usage": "completion_tokens", "timings": "predicted_n"}
 _FREE: Final = (
     "total_tokens",
@@ -26,6 +26,23 @@ _NUMBER: Final = rb"-?(?:0|[1-9]\d{0,14})(?:\.\d{1,20})?"
 _COUNT: Final = rb"(0|[1-9]\d{0,9})"
 _OPENING: Final = b"data: "
 _CLOSING: Final = b"\n\n"
+_CRLF: Final = b"\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """
+    What comes after the text, from its closing quote on; shared by all streams that end alike.
+
+    Args:
+        constant: the bytes; None: they vary.
+        length: of them.
+        counted: matches what varies, and finds the running count; None: it does not vary.
+    """
+
+    constant: bytes | None
+    length: int
+    counted: Callable[[bytes, int], re.Match[bytes] | None] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,39 +55,17 @@ class Template:
 
     Args:
         before: `data: ` and the payload up to the text, its opening quote included.
-        after: from the text's closing quote to the end of the event; None: it varies.
-        tail: matches what comes after the text and finds the count; None: it does not vary.
+        text_at: the length of that.
+        bare: the rest of the event.
+        chunked: the same with the CRLF that ends an HTTP chunk.
         usage: the count is the usage's, hence the answer's as well.
     """
 
     before: bytes
-    after: bytes | None
-    tail: Callable[[bytes, int, int], re.Match[bytes] | None] | None
+    text_at: int
+    bare: Ending
+    chunked: Ending
     usage: bool
-
-    def read(self, data: bytes, start: int, end: int) -> tuple[int, int | None] | None:
-        """
-        Read one event, with its empty line.
-
-        Returns:
-            Characters of text, and the running count, None without one; or None:
-            data[start:end] is no event with these surroundings.
-        """
-        if not data.startswith(self.before, start, end):
-            return None
-        start += len(self.before)
-        if self.after is not None:
-            if not data.endswith(self.after, start, end):
-                return None
-            end -= len(self.after)
-            return (end - start, None) if is_plain(data, start, end) else None
-        assert self.tail is not None  # noqa: S101 - one of the two is there
-        quote = data.find(b'"', start, end)
-        found = self.tail(data, quote, end) if quote > start else None
-        if found is None or not is_plain(data, start, quote):
-            return None
-        count = int(found[1])
-        return (quote - start, count) if count <= MAX_COUNT else None
 
 
 def learn(payload: bytes, chunk: dict[str, Any]) -> Template | None:
@@ -93,24 +88,23 @@ def learn(payload: bytes, chunk: dict[str, Any]) -> Template | None:
     # The name occurs once and is no part of an escaped string: this is the place.
     if payload.count(b'"%s"' % key.encode()) != 1 or before.endswith(b"\\"):
         return None
-    if not quote or not is_plain(text) or _text(chunk, key) != text.decode():
+    if not quote or not_plain(text) or _text(chunk, key) != text.decode():
         return None
     start = _OPENING + before + mark
     counted = [name for name in _COUNTS if isinstance(chunk.get(name), dict)]
     if not counted:
-        return Template(start, quote + after + _CLOSING, None, usage=False)
+        return Template(start, len(start), *_constant(quote + after + _CLOSING), usage=False)
     name = _COUNTS[counted[0]]
     said = count_of(chunk[counted[0]].get(name))
     pattern = _pattern(after, name)
     certain = len(counted) == 1 and payload.count(b'"%s"' % name.encode()) == 1
     if said is None or pattern is None or not certain:
         return None
-    tail = _compiled(quote + pattern + re.escape(_CLOSING))
-    whole = quote + after + _CLOSING
-    found = tail(whole, 0, len(whole))
+    bare, chunked = _counted(quote + pattern + _CLOSING)
+    found = bare.counted(quote + after + _CLOSING, 0) if bare.counted else None
     if found is None or int(found[1]) != said:
         return None
-    return Template(start, None, tail, usage=counted[0] == "usage")
+    return Template(start, len(start), bare, chunked, usage=counted[0] == "usage")
 
 
 def _text_key(chunk: dict[str, Any]) -> str | None:
@@ -150,7 +144,16 @@ def _pattern(after: bytes, count_name: str) -> bytes | None:
     return b"".join(parts) if counts == 1 else None
 
 
+# Streams of one engine differ before their text, not behind it: they share their endings.
+
+
 @lru_cache(maxsize=256)
-def _compiled(pattern: bytes) -> Callable[[bytes, int, int], re.Match[bytes] | None]:
-    # Streams of one engine differ before their text, not behind it.
-    return re.compile(pattern).fullmatch
+def _constant(ending: bytes) -> tuple[Ending, Ending]:
+    chunked = ending + _CRLF
+    return Ending(ending, len(ending), None), Ending(chunked, len(chunked), None)
+
+
+@lru_cache(maxsize=256)
+def _counted(pattern: bytes) -> tuple[Ending, Ending]:
+    bare, chunked = re.compile(pattern), re.compile(pattern + _CRLF)
+    return Ending(None, 0, bare.fullmatch), Ending(None, 0, chunked.fullmatch)
