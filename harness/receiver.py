@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-POOL_S: Final = 0.0005
+    _Read = tuple[bytes, list[tuple[int, int, bytes]], int, object]
+
+POOL_S: Final = 0.001
 """At most one turn of reading in so long: tokens that come meanwhile share its cost."""
 _SO_TIMESTAMPNS: Final = 35
 _READ_BYTES: Final = 16 * 1024
@@ -65,7 +67,7 @@ class Receiver:
         self._loop = loop
         self._pool_ns = round(pool_s * 1e9)
         self._epoll = select.epoll()
-        self._takers: dict[int, tuple[Taker, Callable[..., tuple[bytes, list[object]]]]] = {}
+        self._takers: dict[int, tuple[Taker, Callable[[int, int], _Read]]] = {}
         self._wall_ns = _wall_ns()
         self._turn_ns = 0
         self._pooling = False

@@ -86,25 +86,22 @@ def learn(payload: bytes, chunk: dict[str, Any]) -> Template | None:
     before, _, rest = payload.partition(mark)
     text, quote, after = rest.partition(b'"')
     # The name occurs once and is no part of an escaped string: this is the place.
-    if payload.count(b'"%s"' % key.encode()) != 1 or before.endswith(b"\\"):
-        return None
-    if not quote or not_plain(text) or _text(chunk, key) != text.decode():
+    once = payload.count(b'"%s"' % key.encode()) == 1 and not before.endswith(b"\\")
+    if not once or not quote or not_plain(text) or _text(chunk, key) != text.decode():
         return None
     start = _OPENING + before + mark
-    counted = [name for name in _COUNTS if isinstance(chunk.get(name), dict)]
-    if not counted:
-        return Template(start, len(start), *_constant(quote + after + _CLOSING), usage=False)
-    name = _COUNTS[counted[0]]
-    said = count_of(chunk[counted[0]].get(name))
-    pattern = _pattern(after, name)
-    certain = len(counted) == 1 and payload.count(b'"%s"' % name.encode()) == 1
-    if said is None or pattern is None or not certain:
+    ending = quote + after + _CLOSING
+    places = [place for place in _COUNTS if isinstance(chunk.get(place), dict)]
+    if not places:
+        return Template(start, len(start), *_constant(ending), usage=False)
+    name = _COUNTS[places[0]]
+    if len(places) > 1 or payload.count(b'"%s"' % name.encode()) != 1:
         return None
-    bare, chunked = _counted(quote + pattern + _CLOSING)
-    found = bare.counted(quote + after + _CLOSING, 0) if bare.counted else None
-    if found is None or int(found[1]) != said:
+    bare, chunked = _counted(_pattern(ending, name))
+    found = bare.counted(ending, 0) if bare.counted else None
+    if found is None or int(found[1]) != count_of(chunk[places[0]].get(name)):
         return None
-    return Template(start, len(start), bare, chunked, usage=counted[0] == "usage")
+    return Template(start, len(start), bare, chunked, usage=places[0] == "usage")
 
 
 def _text_key(chunk: dict[str, Any]) -> str | None:
@@ -128,20 +125,16 @@ def _text(chunk: dict[str, Any], key: str) -> object:
     return choice.get("delta", choice)[key]
 
 
-def _pattern(after: bytes, count_name: str) -> bytes | None:
-    """*after* with its changing numbers left open; None: the count is not there, once."""
-    names = (count_name, *_FREE)
-    either = b"|".join(name.encode() for name in names)
+def _pattern(ending: bytes, count_name: str) -> bytes:
+    """*ending* with its changing numbers left open; the count's is the first group."""
+    either = b"|".join(name.encode() for name in (count_name, *_FREE))
     parts: list[bytes] = []
-    end = counts = 0
-    for found in re.finditer(rb'(?<!\\)"(%s)":(%s)(?=[,}])' % (either, _NUMBER), after):
-        parts.append(re.escape(after[end : found.start(2)]))
-        is_count = found[1].decode() == count_name
-        counts += is_count
-        parts.append(_COUNT if is_count else _NUMBER)
+    end = 0
+    for found in re.finditer(rb'(?<!\\)"(%s)":(%s)(?=[,}])' % (either, _NUMBER), ending):
+        parts.append(re.escape(ending[end : found.start(2)]))
+        parts.append(_COUNT if found[1].decode() == count_name else _NUMBER)
         end = found.end()
-    parts.append(re.escape(after[end:]))
-    return b"".join(parts) if counts == 1 else None
+    return b"".join([*parts, re.escape(ending[end:]), b"()"])
 
 
 # Streams of one engine differ before their text, not behind it: they share their endings.

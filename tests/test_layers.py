@@ -14,7 +14,8 @@ LAYERS = {
     "L1": "contracts plugins schema settings config token_counters request_fields workload_summary",
     "acquire": "guard launch live_facts sse chunk answer openai_api client dial proxy arrivals "
     "load load_audit load_bodies load_phase load_plan client_processes "
-    "sampler sampler_process schedule mock emulator descriptors receiver template chunked settled_counts",
+    "sampler sampler_process schedule mock emulator descriptors receiver template chunked "
+    "settled_counts",
     "arithmetic": "tokens window integrate counter counter_energy edges lag lattice trapezoid "
     "latency cost cost_range cost_split roofline roofline_fit roofline_model roofline_search "
     "stats stats_bootstrap stats_change stats_limit stats_sequential stats_verdict "
