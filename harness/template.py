@@ -82,11 +82,12 @@ def learn(payload: bytes, chunk: dict[str, Any]) -> Template | None:
     key = _text_key(chunk)
     if key is None:
         return None
-    mark = b'"%s":"' % key.encode()
-    before, _, rest = payload.partition(mark)
+    name = b'"%s"' % key.encode()
+    colon = b':"' if name + b':"' in payload else b': "'
+    before, mark, rest = payload.partition(name + colon)
     text, quote, after = rest.partition(b'"')
     # The name occurs once and is no part of an escaped string: this is the place.
-    once = payload.count(b'"%s"' % key.encode()) == 1 and not before.endswith(b"\\")
+    once = payload.count(name) == 1 and not before.endswith(b"\\")
     if not once or not quote or not_plain(text) or _text(chunk, key) != text.decode():
         return None
     start = _OPENING + before + mark
@@ -94,12 +95,12 @@ def learn(payload: bytes, chunk: dict[str, Any]) -> Template | None:
     places = [place for place in _COUNTS if isinstance(chunk.get(place), dict)]
     if not places:
         return Template(start, len(start), *_constant(ending), usage=False)
-    name = _COUNTS[places[0]]
-    if len(places) > 1 or payload.count(b'"%s"' % name.encode()) != 1:
+    count = _COUNTS[places[0]]
+    if len(places) > 1 or payload.count(b'"%s"' % count.encode()) != 1:
         return None
-    bare, chunked = _counted(_pattern(ending, name))
+    bare, chunked = _counted(_pattern(ending, count))
     found = bare.counted(ending, 0) if bare.counted else None
-    if found is None or int(found[1]) != count_of(chunk[places[0]].get(name)):
+    if found is None or not found[1] or int(found[1]) != count_of(chunk[places[0]].get(count)):
         return None
     return Template(start, len(start), bare, chunked, usage=places[0] == "usage")
 
@@ -130,7 +131,7 @@ def _pattern(ending: bytes, count_name: str) -> bytes:
     either = b"|".join(name.encode() for name in (count_name, *_FREE))
     parts: list[bytes] = []
     end = 0
-    for found in re.finditer(rb'(?<!\\)"(%s)":(%s)(?=[,}])' % (either, _NUMBER), ending):
+    for found in re.finditer(rb'(?<!\\)"(%s)": ?(%s)(?=[,}])' % (either, _NUMBER), ending):
         parts.append(re.escape(ending[end : found.start(2)]))
         parts.append(_COUNT if found[1].decode() == count_name else _NUMBER)
         end = found.end()
