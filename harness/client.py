@@ -31,6 +31,7 @@ class Connection(asyncio.Protocol):
 
     Args:
         loop: runs it.
+        receiver: counts its reads, and does them once `read_from` says so.
     """
 
     __slots__ = (
@@ -59,9 +60,9 @@ class Connection(asyncio.Protocol):
         "requests",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, receiver: Receiver) -> None:
         self._loop = loop
-        self._receiver: Receiver | None = None
+        self._receiver = receiver
         self._sock: socket.socket | None = None
         self._fd = -1
         self._transport: asyncio.Transport | None = None
@@ -125,17 +126,17 @@ class Connection(asyncio.Protocol):
             self._deadline.cancel()
         return answer.t_end_ns is not None
 
-    def read_from(self, sock: socket.socket, receiver: Receiver) -> None:
+    def read_from(self, sock: socket.socket) -> None:
         """
-        Let *receiver* read *sock* instead of the transport.
+        Have *sock* read by the receiver instead of the transport.
 
         The socket is then written to directly, too, so that the stamp of `sent`
         is the kernel's taking the last byte. Under TLS only the transport can do either.
         """
         assert self._transport is not None  # noqa: S101 - the caller has connected it
         self._transport.pause_reading()
-        self._sock, self._fd, self._receiver = sock, sock.fileno(), receiver
-        receiver.add(sock, self)
+        self._sock, self._fd = sock, sock.fileno()
+        self._receiver.add(sock, self)
 
     def abort(self, kind: str, message: str) -> None:
         """End the request in flight as a failure and close."""
@@ -145,9 +146,7 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close at once; a request in flight must have been ended before."""
-        if self._receiver is not None:
-            self._receiver.remove(self._fd, self)
-            self._receiver = None
+        self._receiver.remove(self._fd, self)
         if self._transport is not None:
             self._transport.abort()
         self._finish()
@@ -163,6 +162,7 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=1 if secure else 0)
 
     def data_received(self, data: bytes) -> None:  # noqa: D102
+        self._receiver.by_us += 1
         self.take(_now_ns(), data)
 
     def eof_received(self) -> None:  # noqa: D102
@@ -316,8 +316,7 @@ class Connection(asyncio.Protocol):
         self.close()
 
     def _expire(self, timeout_s: float) -> None:
-        if self._receiver is not None:
-            self._receiver.turn()  # what has come in time counts, read or not
+        self._receiver.turn()  # what has come in time counts, read or not
         self.abort("deadline", f"no end of the answer within {timeout_s:g} s")
 
     def _send(self, message: bytes) -> None:

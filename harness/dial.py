@@ -141,10 +141,10 @@ class Dialer:
             raise ConnectionRefusedError(f"the proxy {proxy.host}:{proxy.port} said {line!r}")
 
     async def _attach(self, sock: socket.socket) -> Connection:
-        connection = Connection(self._loop)
+        connection = Connection(self._loop, self.receiver)
         if self._tls is None:
             await self._loop.create_connection(lambda: connection, sock=sock)
-            connection.read_from(sock, self.receiver)
+            connection.read_from(sock)
         else:
             await self._loop.create_connection(
                 lambda: connection, sock=sock, ssl=self._tls, server_hostname=self.host

@@ -28,7 +28,8 @@ except ImportError:
 with _instrumented:
     from harness.answer import Answer, LoadProgress
     from harness.client import Connection
-    from harness.timeline import EVENT_DTYPE, Request
+    from harness.receiver import Receiver
+from harness.timeline import EVENT_DTYPE, Request
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 PIECES = [
@@ -94,7 +95,7 @@ def feed(connection: Connection, data: bytes) -> None:
 
 def replay(loop: asyncio.AbstractEventLoop, pieces: list[bytes]) -> tuple:
     """What *pieces*, then the end of the connection, come to; the times left out."""
-    connection = Connection(loop)
+    connection = Connection(loop, Receiver(loop))
     transport = Nowhere()
     connection.connection_made(transport)
     rows = bytearray()

@@ -51,7 +51,7 @@ def judged(*, late=(0.0, 0.0, 0.0), received=0.0, traces=None, drop=0):
     for row, (index, tick, kind) in zip(writes, logged, strict=True):
         row["t_ns"], row["index"], row["kind"] = round(tick * MS), index, kind
     tally = Tally(t_start_ns=0)
-    tally.close(opened=2, before_start=2)
+    tally.close(opened=2, before_start=2, stamps=(5, 0))
     audit = tally.audit(Arrivals(pattern="concurrency", concurrency=2))
     return judge(TRIAL, traces or [trace(0), trace(1)], events, writes, audit)
 

@@ -27,6 +27,7 @@ from harness.dial import Dialer, DialError
 from harness.errors import ConfigError
 from harness.openai_api import build_body, build_head, finish_message
 from harness.proxy import find_proxy
+from harness.receiver import Receiver
 from harness.timeline import EVENT_DTYPE, EventKind, Request
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -381,7 +382,7 @@ def replay(pieces: list[bytes]) -> tuple[list[tuple[int, ...]], Any]:
     async def main():
 
         loop = asyncio.get_running_loop()
-        connection = Connection(loop)
+        connection = Connection(loop, Receiver(loop))
         connection.connection_made(Collector())
         rows = bytearray()
         answer = Answer(

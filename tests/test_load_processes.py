@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import pytest
 
 from harness.arrivals import Arrivals
 from harness.client_processes import run_processes
-from harness.errors import EngineError
+from harness.errors import ConfigError, EngineError
 from harness.journal import JournalWriter, read_journal
 from harness.load import LoadPlan, LoadProgress
 from harness.mock.settings import MockSettings
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def go(tmp_path: Path, endpoint, arrivals: Arrivals, *, on_result=None, **changes):
+def go(tmp_path: Path, endpoint, arrivals: Arrivals, *, on_result=None, cpus=(), **changes):
     traces = []
     stop = threading.Event()
     settings = {
@@ -52,6 +53,7 @@ def go(tmp_path: Path, endpoint, arrivals: Arrivals, *, on_result=None, **change
             on_result=take,
             progress=progress,
             stop=stop,
+            cpus=cpus,
         )
     finally:
         journal.close()
@@ -80,6 +82,17 @@ def test_two_processes_are_one_load(tmp_path: Path, arrivals):
     assert audit.requests == {"ok": 41}
     assert (progress.sent, progress.finished, progress.output_tokens) == (41, 41, 164)
     assert [path.name for path in tmp_path.iterdir()] == ["events"]
+
+
+def test_the_processes_are_bound_to_the_cores_they_are_told(tmp_path: Path):
+    with mock_process(QUICK, None) as endpoint:
+        arrivals = Arrivals(pattern="concurrency", concurrency=5)
+        cpu = max(os.sched_getaffinity(0))
+        traces, *_ = go(tmp_path, endpoint, arrivals, cpus=[cpu])
+        assert len(traces) == 41
+        (tmp_path / "b").mkdir()
+        with pytest.raises(ConfigError, match="core 9999"):
+            go(tmp_path / "b", endpoint, arrivals, cpus=[9999])
 
 
 def test_an_open_loop_has_the_due_times_of_one_process(tmp_path: Path):

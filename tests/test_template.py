@@ -16,6 +16,7 @@ from test_client import DONE, HEAD, STOP, Collector, chunk, content, event
 from harness import template
 from harness.answer import Answer, LoadProgress
 from harness.client import Connection
+from harness.receiver import Receiver
 from harness.timeline import EVENT_DTYPE, Request
 
 WORDS = ["a", " the", "x" * 40, "ing", " 7", "é", '"', "\\", "\n", "", " ☃", "null", '"content":"']
@@ -25,7 +26,8 @@ def outcome(pieces: list[bytes]):
     """Events and trace of *pieces*, each a read of its own, and how many were recognised."""
 
     async def main():
-        connection = Connection(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        connection = Connection(loop, Receiver(loop))
         connection.connection_made(Collector())
         rows = bytearray()
         progress = LoadProgress()
