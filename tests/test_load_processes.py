@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import multiprocessing
 import os
 import threading
 from collections import Counter
@@ -85,14 +87,22 @@ def test_two_processes_are_one_load(tmp_path: Path, arrivals):
 
 
 def test_the_processes_are_bound_to_the_cores_they_are_told(tmp_path: Path):
+    cpu = max(os.sched_getaffinity(0))
+    seen = []
+
+    def look(_traces, _stop) -> None:
+        for child in multiprocessing.active_children():
+            with contextlib.suppress(ProcessLookupError):  # it may be ending
+                seen.append(os.sched_getaffinity(child.pid))
+
+    (tmp_path / "barred").mkdir()
     with mock_process(QUICK, None) as endpoint:
         arrivals = Arrivals(pattern="concurrency", concurrency=5)
-        cpu = max(os.sched_getaffinity(0))
-        traces, *_ = go(tmp_path, endpoint, arrivals, cpus=[cpu])
-        assert len(traces) == 41
-        (tmp_path / "b").mkdir()
+        go(tmp_path, endpoint, arrivals, cpus=[cpu], on_result=look)
         with pytest.raises(ConfigError, match="core 9999"):
-            go(tmp_path / "b", endpoint, arrivals, cpus=[9999])
+            go(tmp_path / "barred", endpoint, arrivals, cpus=[9999])
+    assert seen
+    assert all(cpus == {cpu} for cpus in seen)
 
 
 def test_an_open_loop_has_the_due_times_of_one_process(tmp_path: Path):
