@@ -33,7 +33,7 @@ PROMPT = "How many joules does a token cost on this machine? " * 8
 CASES = (
     # streams, tokens a second and stream, tokens an answer, requests, client processes, in step
     (1024, 100, 200, 4096, 1, True),
-    (1024, 100, 200, 4096, 1, False),
+    (1024, 100, 200, 12288, 1, False),
     (4000, 10, 100, 8000, 2, True),
     (4000, 20, 100, 16000, 2, True),
     (250, 100, 1000, 2000, 1, True),

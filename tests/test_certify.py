@@ -106,6 +106,12 @@ def test_a_verdict_names_the_limit_that_broke(changes, word):
     assert why_not is None if word is None else word in why_not
 
 
+def test_a_client_that_could_not_keep_up_is_not_certified_however_true_its_stamps():
+    good = dataclasses.replace(judged(), delivered_tok_per_s=150.0, offered_tok_per_s=150.0)
+    late = dataclasses.replace(good, audit=dataclasses.replace(good.audit, loop_lag_p99_s=0.2))
+    assert "could not keep up" in (certificate.verdict(late) or "")
+
+
 def test_a_real_climb_is_kept_and_recalled(tmp_path: Path, monkeypatch):
     """Real processes and times; only the form is asserted, no speed of this machine."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
