@@ -323,6 +323,9 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None  # noqa: S101 - `usable` was asked before
         assert self._answer is not None  # noqa: S101 - set by the caller
         taken = 0
+        # Before, not after: an answer is stamped by the kernel, and must not seem to have come
+        # before its question if we are interrupted between the sending and its stamp.
+        t_ns = _now_ns()
         if self._sock is not None:
             try:
                 taken = self._sock.send(message)
@@ -333,9 +336,10 @@ class Connection(asyncio.Protocol):
                 return
         if taken < len(message):
             self._transport.write(message[taken:])
+            t_ns = _now_ns()
         # The transport may have paused and resumed in the meantime, and so said it already.
         if not self._paused and self._answer.t_sent_ns is None:
-            self._answer.sent(_now_ns())
+            self._answer.sent(t_ns)
 
     def _finish(self) -> None:
         self._answer = None

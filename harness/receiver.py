@@ -23,6 +23,8 @@ _SO_TIMESTAMPNS: Final = 35
 _READ_BYTES: Final = 16 * 1024
 _NOTE_BYTES: Final = socket.CMSG_SPACE(16) if hasattr(socket, "CMSG_SPACE") else 0
 _SOCKETS_A_TURN: Final = 4096
+_PARSED_RATIO: Final = 0.25
+_AT_ONCE_NS: Final = 100_000_000
 _STEP_NS: Final = 20_000
 _TRIES: Final = 5
 _timespec: Final = struct.Struct("qq").unpack
@@ -54,6 +56,10 @@ class Receiver:
     Where the kernel gives no time the bytes are stamped as they are read, and
     reading is never put off.
 
+    Several tokens of one stream that are read at once would share one time. So
+    reading is not put off, either, where much of what is read is not the one token
+    that a taker's `quick` knows.
+
     Kernel times count the wall clock. They are brought to CLOCK_MONOTONIC, the
     clock of everything else, by the distance between the two, looked up in every
     turn; in a turn in which the wall clock has been set, our own stamps are used.
@@ -70,7 +76,7 @@ class Receiver:
         self._takers: dict[int, tuple[Taker, Callable[[int, int], _Read]]] = {}
         self._wall_ns = _wall_ns()
         self._turn_ns = 0
-        self._pooling = False
+        self._pool_from_ns = 0
         self.by_kernel = 0
         """Reads whose time was the kernel's."""
         self.by_us = 0
@@ -96,16 +102,10 @@ class Receiver:
 
     def turn(self) -> None:
         """Read once from every socket that has something."""
-        now_ns = _now_ns()
-        if self._pooling:
-            early_ns = self._turn_ns + self._pool_ns - now_ns
-            if early_ns > 0:
-                time.sleep(early_ns / 1e9)
-                now_ns = _now_ns()
-        self._turn_ns = now_ns
+        now_ns = self._begin_turn()
         wall_ns = self._distance_ns(now_ns)
         takers = self._takers
-        count = ours = 0
+        count = ours = parsed = 0
         for fd, _ in self._epoll.poll(0, _SOCKETS_A_TURN):
             if fd not in takers:
                 continue  # removed by one that was read before it in this turn
@@ -130,9 +130,21 @@ class Receiver:
             quick = taker.quick
             if quick is None or not quick(stamp_ns, data):
                 taker.take(stamp_ns, data)
+                parsed += 1
         self.by_kernel += count - ours
         self.by_us += ours
-        self._pooling = not ours
+        if ours or parsed > count * _PARSED_RATIO:
+            self._pool_from_ns = now_ns + _AT_ONCE_NS
+
+    def _begin_turn(self) -> int:
+        """Wait until the next turn may begin; returns that instant."""
+        now_ns = _now_ns()
+        early_ns = self._turn_ns + self._pool_ns - now_ns
+        if early_ns > 0 and now_ns >= self._pool_from_ns:
+            time.sleep(early_ns / 1e9)
+            now_ns = _now_ns()
+        self._turn_ns = now_ns
+        return now_ns
 
     def _distance_ns(self, now_ns: int) -> int | None:
         """Wall clock minus ours; None: the wall clock was just set, so no kernel time is sure."""

@@ -110,6 +110,27 @@ def test_a_wall_clock_that_is_set_moves_no_stamp(monkeypatch):
     assert before_ns <= t_ns <= after_ns
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_reading_is_put_off_only_where_reads_are_single_known_tokens(monkeypatch, known):
+    """Two tokens of one stream in one read would bear one time."""
+    slept = []
+    monkeypatch.setattr(receiver_module.time, "sleep", slept.append)
+
+    async def what(receiver, takers, _ours, theirs):
+        if not stamped_by_kernel(receiver, takers[0], theirs[0]):
+            pytest.skip("this kernel gives no times")
+        receiver._pool_from_ns = 0
+        takers[0].quick = lambda _t_ns, _data: known
+        slept.clear()
+        for _ in range(2):
+            theirs[0].send(b"token")
+            receiver.turn()
+        return len(slept)
+
+    # The first turn may wait for the one in which the kernel began to stamp.
+    assert (reading(1, what) == 2) == known
+
+
 def test_one_taker_may_remove_another_in_the_same_turn():
     async def what(receiver, takers, ours, theirs):
         def take(_t_ns, data) -> None:
