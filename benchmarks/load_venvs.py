@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import sys
 from pathlib import Path
 
-TORCH_FOR_CPU = "https://download.pytorch.org/whl/cpu"
 VLLM_NEEDS = (
     "aiohttp tqdm regex aiohappyeyeballs aiosignal attrs frozenlist multidict propcache yarl idna "
     "typing_extensions"
@@ -28,12 +26,11 @@ def find_python() -> str:
 
 def make_venvs(folder: Path, python: str | None) -> None:
     """The environments that are missing; vLLM without dependencies, for its request function."""
-    for name, steps in {
-        "v_aiperf": [["aiperf==0.13.0"]],
-        # torch for the CPU first: GuideLLM would take the one for CUDA, 6 GB of it.
-        "v_guide": [["torch", "--index-url", TORCH_FOR_CPU], ["guidellm==0.8.1"]],
-        "v_infperf": [["inference-perf==0.7.0"]],
-        "v_vllm": [["--no-deps", "vllm==0.33.0", *VLLM_NEEDS.split()]],
+    for name, packages in {
+        "v_aiperf": ["aiperf==0.13.0"],
+        "v_guide": ["guidellm==0.8.1"],
+        "v_infperf": ["inference-perf==0.7.0"],
+        "v_vllm": ["--no-deps", "vllm==0.33.0", *VLLM_NEEDS.split()],
     }.items():
         made = folder / name / "made"
         if made.exists():
@@ -41,10 +38,8 @@ def make_venvs(folder: Path, python: str | None) -> None:
         print(f"making {folder / name}", flush=True)
         python = python or find_python()
         subprocess.run([python, "-m", "venv", "--clear", folder / name], check=True)
-        for step in steps:
-            command = [folder / name / "bin/pip", "install", "-q", *step]
-            # A constraint of this machine on torch would bar the build for the CPU.
-            subprocess.run(command, check=True, env=os.environ | {"PIP_CONSTRAINT": os.devnull})
+        pip = [folder / name / "bin/pip", "install", "-q"]
+        subprocess.run([*pip, *packages], check=True)
         made.touch()
     if not (folder / "tok/config.json").exists():
         script = Path(__file__).with_name("load_tokenizer.py")
