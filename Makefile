@@ -79,9 +79,12 @@ reproduce: $(BIN)/joulemark ## Recompute published results, ours beside theirs
 bench-meter: $(VENV)/.dev ## Compare energy meters on one emulated truth (about 20 minutes)
 	@$(BIN)/python benchmarks/meter.py
 
+BENCH_LOAD_PEERS ?= .build/bench-load
+
 .PHONY: bench-load
 bench-load: $(VENV)/.dev ## Compare load generators against one mock engine
-	@$(BIN)/python benchmarks/load.py --venvs .build/bench-load --make-venvs python3.12
+	@$(BIN)/python benchmarks/load.py --venvs $(BENCH_LOAD_PEERS) --make-venvs
+	@$(BIN)/python benchmarks/load_scale.py
 
 .PHONY: bench-fleet
 bench-fleet: $(VENV)/.dev apt ## Measure what a thousand simulated nodes cost a real Prometheus (4 minutes)

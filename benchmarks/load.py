@@ -1,10 +1,12 @@
 """Holds joulemark's client and its peers against one mock: CPU a token, and error of each number.
 
-    python benchmarks/load.py --venvs DIR --streams 256 --mode batch --repeats 5 --out runs.jsonl
+    python benchmarks/load.py --venvs DIR                         # all cells of PLAN
+    python benchmarks/load.py --venvs DIR --streams 256 --mode batch --repeats 5 --tools joulemark
     python benchmarks/load.py --table runs.jsonl
 
 DIR holds one virtual environment a peer (`v_aiperf`, `v_guide`, `v_infperf`, `v_vllm`) and a
-tokenizer `tok`; `--make-venvs` makes them. Peers that are not there are left out, and said so.
+tokenizer `tok`; `--make-venvs` makes those that are missing. Peers that are not there are left
+out, and said so.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from load_peers import TOOLS, Job
+from load_table import table
+from load_venvs import make_venvs
 
 from harness.arrivals import Arrivals
 from harness.contracts import Endpoint
@@ -38,9 +42,30 @@ from harness.trial import mock_process
 
 OSL = 200
 PROMPT = "How many joules does a token cost on this machine? " * 8
-WAVES = (1, 5)
-"""Short and long run, in requests a stream; the difference is free of start-up."""
+LIGHT = ("joulemark", "vllm")
+"""Tools that start in a second: their short run is repeated with each long one."""
+HEAVY = ("aiperf", "guidellm", "inference-perf")
+PLAN = (
+    # repeats, mode, streams, tools
+    (5, "batch", 256, (*LIGHT, *HEAVY)),
+    (5, "stagger", 256, LIGHT),
+    (1, "stagger", 256, HEAVY),
+    (1, "batch", 64, LIGHT),
+    (1, "stagger", 64, LIGHT),
+    (1, "batch", 1024, LIGHT),
+    (1, "stagger", 1024, LIGHT),
+    (1, "batch", 64, HEAVY),
+    (1, "batch", 1024, HEAVY),
+)
+"""Sized for 25 minutes on two idle cores; the cell that is quoted has five runs of each."""
 TIMEOUT_S = 400
+
+
+def waves(tool: str, streams: int) -> tuple[int, int]:
+    """Requests a stream of the short and of the long run; the difference is free of start-up."""
+    if tool == "joulemark" or streams <= 64:
+        return 1, 5
+    return 1, 2 if tool in HEAVY and streams > 256 else 3  # slow ones would take minutes
 
 
 def one(url: str, streams: int, count: int, osl: int, out: str) -> None:
@@ -114,7 +139,19 @@ def truth(log: Path) -> dict[str, float]:
     }
 
 
-def run_tool(tool: str, venvs: Path, mode: str, streams: int, waves: int) -> dict:
+def lags(out: Path, log: Path) -> dict[str, float]:
+    """How late our stamps are, token by token: only joulemark keeps them all."""
+    events = read_journal(out / "events", EVENT_DTYPE)[1]
+    events = events[events["kind"] == EventKind.CHUNK]
+    rows = read_write_log(log)
+    wrote = rows[rows["kind"] == WriteKind.TOKENS]
+    ours = events["t_ns"][np.argsort(events["request"], kind="stable")]
+    theirs = wrote["t_ns"][np.argsort(wrote["index"], kind="stable")]
+    p50, p99 = np.quantile((ours - theirs) / 1e6, [0.5, 0.99])
+    return {"lag_p50_ms": float(p50), "lag_p99_ms": float(p99)}
+
+
+def run_tool(tool: str, venvs: Path, mode: str, streams: int, count: int) -> dict:
     """One run against a fresh mock; CPU is user and system of the tool and all its children."""
     with tempfile.TemporaryDirectory(prefix="bench-load-") as name:
         folder = Path(name)
@@ -122,7 +159,7 @@ def run_tool(tool: str, venvs: Path, mode: str, streams: int, waves: int) -> dic
         out.mkdir()
         with mock_process(MockSettings(batch=mode == "batch"), folder / "writes") as endpoint:
             job = Job(
-                url=endpoint.base_url, streams=streams, requests=streams * waves, osl=OSL, out=out
+                url=endpoint.base_url, streams=streams, requests=streams * count, osl=OSL, out=out
             )
             command, report = TOOLS[tool]
             environment = os.environ | {"HF_HUB_DISABLE_TELEMETRY": "1", "NO_COLOR": "1"}
@@ -139,20 +176,32 @@ def run_tool(tool: str, venvs: Path, mode: str, streams: int, waves: int) -> dic
             tail = (folder / "log").read_text(errors="replace")[-600:]
             return {"failed": f"exit {process.returncode}: {tail}"}
         try:
+            own = lags(out, folder / "writes") if tool == "joulemark" else {}
             return {
                 "cpu_s": usage.ru_utime + usage.ru_stime,
-                "reported": report(job),
+                "reported": report(job) | own,
                 "true": truth(folder / "writes"),
             }
         except (OSError, KeyError, TypeError, ValueError) as error:
             return {"failed": f"{error!r}"}
 
 
-def measure(tool: str, venvs: Path, mode: str, streams: int, repeat: int) -> dict:
-    """A short and a long run; the slope between them is the cost of a token."""
+def measure(
+    tool: str, mode: str, streams: int, *, venvs: Path, repeat: int, shorts: dict[tuple, dict]
+) -> dict:
+    """
+    A short and a long run; the slope between them is the cost of a token.
+
+    The short run of a heavy tool is done once a cell and kept in *shorts*: it takes
+    as long as the long one, and what it says is small beside it.
+    """
     row = {"tool": tool, "mode": mode, "streams": streams, "repeat": repeat}
     row |= {"load_average": os.getloadavg()[0], "t_wall": time.time()}
-    short, long = (run_tool(tool, venvs, mode, streams, waves) for waves in WAVES)
+    few, many = waves(tool, streams)
+    short = shorts.get((tool, mode, streams)) if tool in HEAVY else None
+    if short is None or "failed" in short:
+        short = shorts[tool, mode, streams] = run_tool(tool, venvs, mode, streams, few)
+    long = run_tool(tool, venvs, mode, streams, many)
     if "failed" in short or "failed" in long:
         return row | {"failed": short.get("failed") or long.get("failed")}
     tokens = long["true"]["tokens"] - short["true"]["tokens"]
@@ -175,88 +224,6 @@ def present(tool: str, venvs: Path) -> bool:
     return (venvs / names[tool]).exists()
 
 
-def table(path: Path) -> None:
-    """Medians over repeats, with the range of the CPU and of its ratio to ours."""
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    ours = {
-        (r["mode"], r["streams"], r["repeat"]): r
-        for r in rows
-        if r["tool"] == "joulemark" and "failed" not in r
-    }
-    cells: dict = {}
-    for row in rows:
-        cells.setdefault((row["mode"], row["streams"], row["tool"]), []).append(row)
-    print(
-        "| mode | streams | tool | runs | CPU ms/1000 tok (range) | tok/s a core | x joulemark "
-        "(range) | tok/s got | TTFT p50 err ms | TTFT p99 err ms | TPOT mean err | "
-        "ITL p50 err ms | ITL p99 err ms |"
-    )
-    print("|" + "---|" * 13)
-    for (mode, streams, tool), group in sorted(cells.items()):
-        good = [row for row in group if "failed" not in row]
-        if not good:
-            print(f"| {mode} | {streams} | {tool} | 0 of {len(group)} | failed |" + " - |" * 8)
-            continue
-        cpu = sorted(row["cpu_ms_per_1000_tokens"] for row in good)
-        ratios = sorted(
-            row["cpu_ms_per_1000_tokens"] / ours[key]["cpu_ms_per_1000_tokens"]
-            for row in good
-            if (key := (mode, streams, row["repeat"])) in ours
-        )
-        middle = statistics.median(ratios) if ratios else 0.0
-        ratio = f"{middle:.1f} ({ratios[0]:.1f}-{ratios[-1]:.1f})" if ratios else "-"
-        errors = [_error(good, name) for name in ("ttft_p50_ms", "ttft_p99_ms")]
-        tpot = statistics.median(
-            row["reported"]["tpot_mean_ms"] / row["true"]["tpot_mean_ms"] - 1 for row in good
-        )
-        gaps = [_error(good, name) for name in ("itl_p50_ms", "itl_p99_ms")]
-        got = statistics.median(row["true"]["tok_per_s"] for row in good)
-        middle = statistics.median(cpu)
-        print(
-            f"| {mode} | {streams} | {tool} | {len(good)} of {len(group)} | {middle:.1f} "
-            f"({cpu[0]:.1f}-{cpu[-1]:.1f}) | {1e6 / middle:.0f} | {ratio} | {got:.0f} | "
-            f"{errors[0]} | {errors[1]} | {tpot * 100:+.2f} % | {gaps[0]} | {gaps[1]} |"
-        )
-
-
-def _error(rows: list, name: str) -> str:
-    errors = [
-        row["reported"][name] - row["true"][name]
-        for row in rows
-        if row["reported"].get(name) is not None
-    ]
-    return f"{statistics.median(errors):+.2f}" if errors else "-"
-
-
-def make_venvs(folder: Path, python: str) -> None:
-    """One environment a peer; vLLM without its dependencies, for its request function only."""
-    for name, packages in {
-        "v_aiperf": ["aiperf==0.13.0"],
-        "v_guide": ["guidellm==0.8.1"],
-        "v_infperf": ["inference-perf==0.7.0"],
-        "v_vllm": [
-            "--no-deps",
-            "vllm==0.33.0",
-            "aiohttp",
-            "tqdm",
-            "regex",
-            "aiohappyeyeballs",
-            "aiosignal",
-            "attrs",
-            "frozenlist",
-            "multidict",
-            "propcache",
-            "yarl",
-            "idna",
-            "typing_extensions",
-        ],
-    }.items():
-        subprocess.run([python, "-m", "venv", folder / name], check=True)
-        subprocess.run([folder / name / "bin/pip", "install", "-q", *packages], check=True)
-    script = Path(__file__).with_name("load_tokenizer.py")
-    subprocess.run([folder / "v_infperf/bin/python", script, folder / "tok"], check=True)
-
-
 def main() -> None:
     """See the docstring."""
     if sys.argv[1:2] == ["--one"]:
@@ -265,12 +232,13 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--venvs", type=Path, default=Path(".build/bench-load"))
-    parser.add_argument("--make-venvs", metavar="PYTHON")
+    parser.add_argument("--make-venvs", action="store_true")
+    parser.add_argument("--python", help="makes the environments; default: one that is found")
     parser.add_argument("--tools", default=",".join(TOOLS))
-    parser.add_argument("--mode", default="batch,stagger")
-    parser.add_argument("--streams", default="64,256,1024")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path(".build/bench-load.jsonl"))
+    parser.add_argument("--mode", help="batch, stagger, or both with a comma; default: PLAN")
+    parser.add_argument("--streams", default="64,256,1024", help="with --mode only")
+    parser.add_argument("--repeats", type=int, default=5, help="with --mode only")
+    parser.add_argument("--out", type=Path, help="default: a new file in .build")
     parser.add_argument("--table", type=Path)
     given = parser.parse_args()
     if given.table:
@@ -278,24 +246,32 @@ def main() -> None:
         return
     if given.make_venvs:
         given.venvs.mkdir(parents=True, exist_ok=True)
-        make_venvs(given.venvs, given.make_venvs)
-    tools = [tool for tool in given.tools.split(",") if present(tool, given.venvs)]
-    print(f"not installed, left out: {sorted(set(given.tools.split(',')) - set(tools)) or 'none'}")
-    cells = itertools.product(range(given.repeats), given.mode.split(","), given.streams.split(","))
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    for repeat, mode, streams in cells:
+        make_venvs(given.venvs, given.python)
+    wanted = given.tools.split(",")
+    tools = [tool for tool in wanted if present(tool, given.venvs)]
+    print(f"not installed, left out: {sorted(set(wanted) - set(tools)) or 'none'}")
+    plan = PLAN
+    if given.mode:
+        cells = itertools.product(given.mode.split(","), given.streams.split(","))
+        plan = tuple((given.repeats, mode, int(streams), TOOLS) for mode, streams in cells)
+    out = given.out or Path(f".build/bench-load-{time.strftime('%Y%m%d-%H%M%S')}.jsonl")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    begun_s = time.monotonic()
+    shorts: dict[tuple, dict] = {}
+    for repeats, mode, streams, some in plan:
         # Tools take turns inside a repeat, so that all see the same machine.
-        for tool in tools:
-            row = measure(tool, given.venvs, mode, int(streams), repeat)
-            with given.out.open("a") as file:
+        for repeat, tool in itertools.product(range(repeats), [t for t in tools if t in some]):
+            row = measure(tool, mode, streams, venvs=given.venvs, repeat=repeat, shorts=shorts)
+            with out.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             cpu = row.get("cpu_ms_per_1000_tokens")
             print(
-                f"{tool:>15} {mode} {streams} #{repeat}: "
+                f"{time.monotonic() - begun_s:5.0f} s {tool:>15} {mode} {streams} #{repeat}: "
                 + (f"{cpu:.1f} CPU ms/1000 tokens" if cpu else row["failed"]),
                 flush=True,
             )
-    table(given.out)
+    table(out)
+    print(f"\nrows: {out}")
 
 
 if __name__ == "__main__":

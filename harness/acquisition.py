@@ -305,8 +305,9 @@ class Acquisition:
 
     def _drive(self, plan: LoadPlan, progress: load.LoadProgress) -> LoadAudit:
         """Warm-up needs no more than one process, and must not use up what is measured."""
-        processes = self._config.load.client_processes if plan.phase == "measure" else 1
-        if processes == 1:
+        load_config = self._config.load
+        processes = load_config.client_processes if plan.phase == "measure" else 1
+        if processes == 1 and not (load_config.client_cpus and plan.phase == "measure"):
             return load.run(
                 plan,
                 journal=self._writer.events,
@@ -322,6 +323,7 @@ class Acquisition:
             on_result=self._take,
             progress=progress,
             stop=self._stop,
+            cpus=load_config.client_cpus,
         )
 
     def _length_finding(self) -> None:

@@ -7,18 +7,24 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from .chunk import chars_of, count_of, error_text, is_plain, surroundings
+from .chunk import MAX_COUNT, chars_of, count_of, error_text
+from .chunked import FIRST_LINES, LONGEST
 from .sse import EventSplitter, EventTooLongError
+from .template import learn, not_plain
 from .timeline import NOT_SAID, EventKind, Phase, Request, RequestTrace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from .template import Ending, Template
 
 _pack: Final = struct.Struct("<qiiiB3x").pack
 _SENT: Final = int(EventKind.SENT)
 _CHUNK: Final = int(EventKind.CHUNK)
 _END: Final = int(EventKind.END)
 _ERROR_CHARS: Final = 300
+_LESSONS: Final = 8
+"""How often a template is learnt anew; a stream without a constant shape is parsed throughout."""
 
 
 class LoadProgress:
@@ -55,13 +61,14 @@ class Answer:
     """
 
     __slots__ = (
-        "_around",
         "_beyond",
         "_index",
+        "_lessons",
         "_phase",
         "_progress",
         "_request",
         "_splitter",
+        "_template",
         "_write",
         "cached_tokens",
         "chunks",
@@ -98,7 +105,8 @@ class Answer:
         self._splitter = EventSplitter()
         self._beyond = 0  # tokens counted so far over one a chunk
         self._index = request.index
-        self._around: tuple[bytes, bytes, int, int] | None = None
+        self._template: Template | None = None
+        self._lessons = _LESSONS
         self.t_due_ns = t_due_ns
         self.t_sent_ns: int | None = None
         self.t_first_ns: int | None = None
@@ -122,18 +130,41 @@ class Answer:
         self.t_sent_ns = t_ns
         self._write(_pack(t_ns, self._index, NOT_SAID, 0, _SENT))
 
+    @property
+    def repeating(self) -> bool:
+        """The next event may be one for `quick`."""
+        return (
+            self._template is not None and self.t_end_ns is None and self._splitter.between_events
+        )
+
+    def quick(self, t_ns: int, data: bytes) -> bool:
+        """
+        Take a whole HTTP chunk that differs from an earlier one in nothing but text and count.
+
+        Only while `repeating`, which nothing but `feed` and an end can change, and for
+        a caller who knows that the HTTP parser waits for a new chunk; it then need
+        not see this one. False: nothing was done.
+        """
+        template = self._template
+        size = len(data)
+        if template is None or size >= LONGEST:
+            return False
+        first_line, start = FIRST_LINES[size]
+        return (
+            data.startswith(template.before, start)
+            and data.startswith(first_line)
+            and self._known(t_ns, data, start + template.text_at, template, template.chunked)
+        )
+
     def feed(self, t_ns: int, body: bytes) -> None:
         """Bytes of the answer's body, stamped when they reached this process."""
-        if self._around is not None and self._splitter.between_events:
-            start, end, length, minus_end = self._around
-            if body.startswith(start) and body.endswith(end) and self.t_end_ns is None:
-                text = body[length:minus_end]
-                if is_plain(text):
-                    self.t_last_ns = t_ns
-                    self.chunks += 1
-                    self._progress.output_tokens += 1
-                    self._write(_pack(t_ns, self._index, NOT_SAID, len(text), _CHUNK))
-                    return
+        if self.repeating:
+            template = self._template
+            assert template is not None  # noqa: S101 - `repeating`
+            if body.startswith(template.before) and self._known(
+                t_ns, body, template.text_at, template, template.bare
+            ):
+                return
         try:
             payloads = self._splitter.feed(body)
         except EventTooLongError as error:
@@ -141,6 +172,29 @@ class Answer:
             return
         for payload in payloads:
             self._payload(t_ns, payload)
+
+    def _known(
+        self, t_ns: int, data: bytes, start: int, template: Template, ending: Ending
+    ) -> bool:
+        """Take *data*, which begins as the template says, if its text and its end fit as well."""
+        said: int | None = None
+        if ending.constant is not None:
+            end = len(data) - ending.length
+            if end <= start or not_plain(data, start, end) or not data.endswith(ending.constant):
+                return False
+        else:
+            assert ending.counted is not None  # noqa: S101 - one of the two is there
+            end = data.find(b'"', start)
+            found = ending.counted(data, end) if end > start else None
+            if found is None or not_plain(data, start, end):
+                return False
+            said = int(found[1])
+            if said > MAX_COUNT:
+                return False
+            if template.usage:
+                self.osl_tokens = said
+        self._event(t_ns, said, end - start)
+        return True
 
     def complete(self, t_ns: int) -> None:
         """
@@ -218,12 +272,17 @@ class Answer:
         if chunk.get("error") is not None:
             self.fail(t_ns, "stream_error", error_text(chunk))
             return
+        before = self.chunks
         self._chunk(t_ns, chunk)
-        if self.chunks == 1 and self._around is None:
-            found = surroundings(payload, chunk)
-            if found is not None:
-                start, end = b"data: " + found[0], found[1] + b"\n\n"
-                self._around = (start, end, len(start), -len(end))
+        if self.chunks > before and self._lessons:
+            self._learn(payload, chunk)
+
+    def _learn(self, payload: bytes, chunk: dict[str, Any]) -> None:
+        learnt = learn(payload, chunk)
+        if learnt is not None:
+            self._template = learnt
+        if learnt is not None or self._template is None:
+            self._lessons -= 1
 
     def _chunk(self, t_ns: int, chunk: dict[str, Any]) -> None:
         usage = chunk.get("usage")
@@ -256,16 +315,18 @@ class Answer:
             self.t_first_ns = t_ns
         self.t_last_ns = t_ns
         self.chunks += 1
-        new = 1
-        if said is not None:
-            new = said - (self.chunks - 1 + self._beyond)
-            self._beyond += new - 1
-            self.stream_tokens = said
+        if said is None:
+            self._progress.output_tokens += 1
+            self._write(_pack(t_ns, self._index, NOT_SAID, chars, _CHUNK))
+            return
+        new = said - (self.chunks - 1 + self._beyond)
+        self._beyond += new - 1
+        self.stream_tokens = said
         self._progress.output_tokens += new
-        tokens = NOT_SAID if said is None else said
-        self._write(_pack(t_ns, self._index, tokens, chars, _CHUNK))
+        self._write(_pack(t_ns, self._index, said, chars, _CHUNK))
 
     def _usage(self, usage: dict[str, Any]) -> int | None:
+        before = self.isl_tokens, self.cached_tokens, self.reasoning_tokens
         self.isl_tokens = count_of(usage.get("prompt_tokens"))
         self.osl_tokens = count_of(usage.get("completion_tokens"))
         details = usage.get("prompt_tokens_details")
@@ -274,4 +335,6 @@ class Answer:
         details = usage.get("completion_tokens_details")
         if isinstance(details, dict):
             self.reasoning_tokens = count_of(details.get("reasoning_tokens"))
+        if before != (self.isl_tokens, self.cached_tokens, self.reasoning_tokens):
+            self._template = None  # it would leave the new counts as they are
         return self.osl_tokens

@@ -15,6 +15,7 @@ import orjson
 
 from . import __version__
 from .files import write_atomically
+from .load_findings import audit_findings
 from .mock.settings import MockSettings
 from .trial import Trial, TrialResult, run_trial
 
@@ -163,6 +164,9 @@ def verdict(result: TrialResult) -> str | None:
             return f"{name} could not be measured"
         if abs(value) > limit:
             return f"{name} was {value * scale:.3g} {unit}, limit {limit * scale:g} {unit}"
+    for finding in audit_findings(result.audit):
+        if finding.code == "client_overloaded":
+            return finding.message  # the kernel stamps on even for a client that cannot keep up
     got, asked = result.delivered_tok_per_s, result.offered_tok_per_s
     if got is None or got < asked * DELIVERED_LIMIT_RATIO:
         return f"{0.0 if got is None else got:.0f} tokens/s arrived of {asked:.0f} offered"

@@ -16,14 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .answer import Answer
-    from .inbox import Inbox
+    from .receiver import Receiver
 
 _MAX_ERROR_BODY_BYTES: Final = 64 * 1024
 _AFTER_DONE_S: Final = 1.0
 """How long after `[DONE]` we wait for the end of the HTTP message before giving up reuse."""
 _HTTP_OK: Final = 200
 _now_ns: Final = time.perf_counter_ns
-_HTTP_REDIRECT: Final = 300
 
 
 class Connection(asyncio.Protocol):
@@ -32,22 +31,20 @@ class Connection(asyncio.Protocol):
 
     Args:
         loop: runs it.
-        inbox: shared by all connections of the loop.
-        sock: the connected socket, written to directly so that the stamp of
-            `sent` is the kernel's taking the last byte; None under TLS, where
-            only the transport can write.
+        receiver: counts its reads, and does them once `read_from` says so.
     """
 
     __slots__ = (
         "_answer",
         "_answered",
+        "_between_chunks",
         "_chunked",
         "_deadline",
         "_deliver",
         "_done",
         "_error_body",
+        "_fd",
         "_header_fault",
-        "_inbox",
         "_keep_alive",
         "_length_known",
         "_loop",
@@ -55,18 +52,19 @@ class Connection(asyncio.Protocol):
         "_parser",
         "_paused",
         "_plain_error",
+        "_receiver",
         "_sock",
         "_t_ns",
         "_transport",
+        "quick",
         "requests",
     )
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, inbox: Inbox, sock: socket.socket | None
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, receiver: Receiver) -> None:
         self._loop = loop
-        self._inbox = inbox
-        self._sock = sock
+        self._receiver = receiver
+        self._sock: socket.socket | None = None
+        self._fd = -1
         self._transport: asyncio.Transport | None = None
         self._parser: Any = httptools.HttpResponseParser(self)
         self._answer: Answer | None = None
@@ -81,12 +79,14 @@ class Connection(asyncio.Protocol):
         self._message_over = False
         self._length_known = False
         self._chunked = False
+        self._between_chunks = False
         self._keep_alive = False
         self._answered = False
         self._plain_error = False
         self._header_fault: tuple[str, str] | None = None
         self._error_body = b""
         self._deliver: Callable[[int, bytes], None] = self._keep_error
+        self.quick: Callable[[int, bytes], bool] | None = None
 
     @property
     def usable(self) -> bool:
@@ -126,15 +126,27 @@ class Connection(asyncio.Protocol):
             self._deadline.cancel()
         return answer.t_end_ns is not None
 
+    def read_from(self, sock: socket.socket) -> None:
+        """
+        Have *sock* read by the receiver instead of the transport.
+
+        The socket is then written to directly, too, so that the stamp of `sent`
+        is the kernel's taking the last byte. Under TLS only the transport can do either.
+        """
+        assert self._transport is not None  # noqa: S101 - the caller has connected it
+        self._transport.pause_reading()
+        self._sock, self._fd = sock, sock.fileno()
+        self._receiver.add(sock, self)
+
     def abort(self, kind: str, message: str) -> None:
         """End the request in flight as a failure and close."""
-        self._inbox.drain()
         if self._answer is not None:
-            self._answer.fail(time.perf_counter_ns(), kind, message)
+            self._answer.fail(_now_ns(), kind, message)
         self.close()
 
     def close(self) -> None:
         """Close at once; a request in flight must have been ended before."""
+        self._receiver.remove(self._fd, self)
         if self._transport is not None:
             self._transport.abort()
         self._finish()
@@ -144,20 +156,21 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: D102
         # uvloop's transports have the methods without the ancestry.
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=0)
+        # A TLS transport pauses at its limit, others above it. At 0 it would pause with nothing
+        # to write, and say that the request has left only when the answer comes.
+        secure = transport.get_extra_info("sslcontext") is not None
+        self._transport.set_write_buffer_limits(high=1 if secure else 0)
 
     def data_received(self, data: bytes) -> None:  # noqa: D102
-        inbox = self._inbox
-        if not inbox.waiting:
-            inbox.wake()
-        inbox.waiting.append((self, _now_ns(), data))
+        self._receiver.by_us += 1
+        self.take(_now_ns(), data)
 
     def eof_received(self) -> None:  # noqa: D102
-        self._lost(time.perf_counter_ns(), "the server closed the connection")
+        self.lost(_now_ns(), "the server closed the connection")
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102
         reason = "the server closed the connection" if exc is None else f"{exc}"
-        self._lost(time.perf_counter_ns(), reason)
+        self.lost(_now_ns(), reason)
         self._transport = None
 
     def pause_writing(self) -> None:  # noqa: D102
@@ -167,7 +180,7 @@ class Connection(asyncio.Protocol):
         self._paused = False
         answer = self._answer
         if answer is not None and answer.t_sent_ns is None:
-            answer.sent(time.perf_counter_ns())
+            answer.sent(_now_ns())
 
     # httptools' side; an exception here would be wrapped, so faults are kept instead
 
@@ -201,6 +214,12 @@ class Connection(asyncio.Protocol):
             if answer.status == _HTTP_OK and not self._plain_error and self._header_fault is None:
                 self._deliver = answer.feed
 
+    def on_chunk_header(self) -> None:  # noqa: D102
+        self._between_chunks = False
+
+    def on_chunk_complete(self) -> None:  # noqa: D102
+        self._between_chunks = True
+
     def on_body(self, data: bytes) -> None:  # noqa: D102
         self._deliver(self._t_ns, data)
 
@@ -231,6 +250,7 @@ class Connection(asyncio.Protocol):
             return
         self._t_ns = t_ns
         self._answered = True
+        self.quick = None
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -241,6 +261,10 @@ class Connection(asyncio.Protocol):
                 self.close()
                 return
         if answer.t_end_ns is None and not self._message_over and self._header_fault is None:
+            # A chunk is complete, and whatever came after it would have to end a line to
+            # end like this, and so be a header: the parser waits for a new chunk.
+            if self._between_chunks and answer.repeating and data.endswith(b"\r\n"):
+                self.quick = answer.quick
             return
         if self._header_fault is not None:
             answer.fail(t_ns, *self._header_fault)
@@ -274,8 +298,8 @@ class Connection(asyncio.Protocol):
         except orjson.JSONDecodeError:
             return self._error_body.decode("utf-8", "replace").strip() or "(an empty body)"
 
-    def _lost(self, t_ns: int, reason: str) -> None:
-        self._inbox.drain()
+    def lost(self, t_ns: int, reason: str) -> None:
+        """The connection has ended; decide what that means for the answer."""
         answer = self._answer
         if answer is not None:
             until_close = answer.status == _HTTP_OK and not (self._chunked or self._length_known)
@@ -292,27 +316,34 @@ class Connection(asyncio.Protocol):
         self.close()
 
     def _expire(self, timeout_s: float) -> None:
+        self._receiver.turn()  # what has come in time counts, read or not
         self.abort("deadline", f"no end of the answer within {timeout_s:g} s")
 
     def _send(self, message: bytes) -> None:
         assert self._transport is not None  # noqa: S101 - `usable` was asked before
         assert self._answer is not None  # noqa: S101 - set by the caller
         taken = 0
+        # Before, not after: an answer is stamped by the kernel, and must not seem to have come
+        # before its question if we are interrupted between the sending and its stamp.
+        t_ns = _now_ns()
         if self._sock is not None:
             try:
                 taken = self._sock.send(message)
             except BlockingIOError:
                 taken = 0
             except OSError as error:
-                self._lost(time.perf_counter_ns(), f"cannot send: {error.strerror}")
+                self.lost(_now_ns(), f"cannot send: {error.strerror}")
                 return
         if taken < len(message):
             self._transport.write(message[taken:])
-        if not self._paused:
-            self._answer.sent(time.perf_counter_ns())
+            t_ns = _now_ns()
+        # The transport may have paused and resumed in the meantime, and so said it already.
+        if not self._paused and self._answer.t_sent_ns is None:
+            self._answer.sent(t_ns)
 
     def _finish(self) -> None:
         self._answer = None
+        self.quick = None
         if self._done is not None and not self._done.done():
             self._done.set_result(None)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from .answer import LoadProgress
-from .errors import EngineError, JoulemarkError
+from .errors import ConfigError, EngineError, JoulemarkError
 from .journal import JournalWriter, read_journal
 from .load import run_from
 from .timeline import EVENT_DTYPE
@@ -58,7 +58,7 @@ def run_processes(
     Args:
         plan: its workload is iterated in every process: it must give the same
             requests each time it is forked, as a seeded generator does.
-        processes: 2 or more; at most one a slot is started.
+        processes: at most one a slot is started.
         shards: an existing folder.
         journal: gets all events.
         on_result: called in this process, once a request, a moment after it ended.
@@ -67,8 +67,15 @@ def run_processes(
         cpus: cores the processes are bound to, in turn; empty: not bound.
 
     Raises:
+        ConfigError: this process may not use one of *cpus*.
         EngineError: a process failed or died; the others are stopped.
     """
+    barred = sorted(set(cpus) - os.sched_getaffinity(0))
+    if barred:
+        raise ConfigError(
+            f"load.client_cpus names core {barred[0]}, which this process may not use",
+            remedy=f"choose from {sorted(os.sched_getaffinity(0))}",
+        )
     slots = plan.arrivals.concurrency
     count = processes if slots is None else min(processes, slots)
     # Forked, not spawned: a workload is a running generator, which cannot be pickled.

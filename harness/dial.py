@@ -8,9 +8,9 @@ import ssl
 from typing import TYPE_CHECKING, Final
 
 from .client import Connection
-from .inbox import Inbox
 from .openai_api import split_url
 from .proxy import Proxy, find_proxy
+from .receiver import Receiver
 
 if TYPE_CHECKING:
     from .contracts import Endpoint
@@ -49,7 +49,7 @@ class Dialer:
     ) -> None:
         url = split_url(endpoint)
         self._loop = loop
-        self._inbox = Inbox(loop)
+        self.receiver = Receiver(loop)
         self._timeout_s = timeout_s
         self.host = str(url.hostname)
         self.port = url.port or _PORTS[url.scheme]
@@ -141,9 +141,10 @@ class Dialer:
             raise ConnectionRefusedError(f"the proxy {proxy.host}:{proxy.port} said {line!r}")
 
     async def _attach(self, sock: socket.socket) -> Connection:
-        connection = Connection(self._loop, self._inbox, None if self._tls else sock)
+        connection = Connection(self._loop, self.receiver)
         if self._tls is None:
             await self._loop.create_connection(lambda: connection, sock=sock)
+            connection.read_from(sock)
         else:
             await self._loop.create_connection(
                 lambda: connection, sock=sock, ssl=self._tls, server_hostname=self.host

@@ -6,7 +6,7 @@ import time
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -15,6 +15,19 @@ if TYPE_CHECKING:
 
     from .arrivals import Arrivals
     from .timeline import RequestTrace
+
+
+_SUMS: Final = (
+    "reused",
+    "stale",
+    "sent",
+    "opened",
+    "before_start",
+    "by_kernel",
+    "by_client",
+    "cpu_s",
+    "loop_cpu_s",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +62,10 @@ class LoadAudit:
         requested_rate_per_s: mean rate of the due times; None in a closed loop.
         delivered_rate_per_s: mean rate of the send times over the same requests.
         processes: client processes.
+        reads_stamped_by_kernel: reads whose time the kernel took as the bytes came in,
+            however late the client was to read them; None: not recorded then.
+        reads_stamped_by_client: reads whose time the client took as it read them, as
+            under TLS.
     """
 
     wall_s: float
@@ -74,6 +91,8 @@ class LoadAudit:
     requested_rate_per_s: float | None
     delivered_rate_per_s: float | None
     processes: int = 1
+    reads_stamped_by_kernel: int | None = None
+    reads_stamped_by_client: int | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -92,6 +111,8 @@ class Tally:
     stale: int = 0
     opened: int = 0
     before_start: int = 0
+    by_kernel: int = 0
+    by_client: int = 0
     cpu_s: float = 0.0
     loop_cpu_s: float = 0.0
     concurrency: float | None = None
@@ -144,8 +165,9 @@ class Tally:
         self.t_first_sent_ns = min(self.t_first_sent_ns or sent, sent)
         self.t_last_sent_ns = max(self.t_last_sent_ns or sent, sent)
 
-    def close(self, *, opened: int, before_start: int) -> None:
-        """The load is over: read the clocks."""
+    def close(self, *, opened: int, before_start: int, stamps: tuple[int, int]) -> None:
+        """The load is over: read the clocks; *stamps* are reads the kernel and we stamped."""
+        self.by_kernel, self.by_client = stamps
         self.cpu_s = time.process_time() - self.cpu_start_s
         self.loop_cpu_s = time.thread_time() - self.loop_cpu_start_s
         self.opened = opened
@@ -163,7 +185,7 @@ class Tally:
         self.requests += other.requests
         self.errors += other.errors
         self.output_lengths += other.output_lengths
-        for name in ("reused", "stale", "sent", "opened", "before_start", "cpu_s", "loop_cpu_s"):
+        for name in _SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.concurrency = _both(sum, self.concurrency, other.concurrency)
         self.t_first_due_ns = _both(min, self.t_first_due_ns, other.t_first_due_ns)
@@ -203,6 +225,8 @@ class Tally:
             requested_rate_per_s=None if arrivals.closed else due_rate,
             delivered_rate_per_s=_rate_per_s(self.sent, self.t_first_sent_ns, self.t_last_sent_ns),
             processes=self.processes,
+            reads_stamped_by_kernel=self.by_kernel,
+            reads_stamped_by_client=self.by_client,
         )
 
 

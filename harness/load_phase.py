@@ -104,7 +104,12 @@ class LoadPhase:
             self._journal.flush()
         if self._failure is not None:
             raise self._failure
-        self._tally.close(opened=self._dialer.opened, before_start=before_start)
+        receiver = self._dialer.receiver
+        self._tally.close(
+            opened=self._dialer.opened,
+            before_start=before_start,
+            stamps=(receiver.by_kernel, receiver.by_us),
+        )
         return self._tally
 
     def _next(self) -> tuple[Request, bytes] | None:
@@ -242,6 +247,7 @@ class LoadPhase:
 
     def _end(self, reason: str) -> None:
         self._ended.set()
+        self._dialer.receiver.turn()  # what has come by now still counts
         for connection in [*self._busy]:
             connection.abort("interrupted", reason)
 

@@ -39,6 +39,7 @@ class LoadConfig:
         time_scale: a trace's instants are multiplied by it; 0.5 plays twice as fast.
         max_failures_in_a_row: give up after so many failures with no success between.
         client_processes: load loops that share the load, each in a process of its own.
+        client_cpus: cores those processes are bound to, in turn; empty: not bound.
     """
 
     pattern: Literal["concurrency", "constant", "poisson", "gamma", "max", "trace"] = "concurrency"
@@ -56,6 +57,7 @@ class LoadConfig:
     time_scale: float = 1.0
     max_failures_in_a_row: int = 20
     client_processes: int = 1
+    client_cpus: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _at_least("load.concurrency", self.concurrency, 1)

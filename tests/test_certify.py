@@ -51,7 +51,7 @@ def judged(*, late=(0.0, 0.0, 0.0), received=0.0, traces=None, drop=0):
     for row, (index, tick, kind) in zip(writes, logged, strict=True):
         row["t_ns"], row["index"], row["kind"] = round(tick * MS), index, kind
     tally = Tally(t_start_ns=0)
-    tally.close(opened=2, before_start=2)
+    tally.close(opened=2, before_start=2, stamps=(5, 0))
     audit = tally.audit(Arrivals(pattern="concurrency", concurrency=2))
     return judge(TRIAL, traces or [trace(0), trace(1)], events, writes, audit)
 
@@ -104,6 +104,12 @@ def test_a_verdict_names_the_limit_that_broke(changes, word):
     good = dataclasses.replace(judged(), delivered_tok_per_s=150.0, offered_tok_per_s=150.0)
     why_not = certificate.verdict(dataclasses.replace(good, **changes))
     assert why_not is None if word is None else word in why_not
+
+
+def test_a_client_that_could_not_keep_up_is_not_certified_however_true_its_stamps():
+    good = dataclasses.replace(judged(), delivered_tok_per_s=150.0, offered_tok_per_s=150.0)
+    late = dataclasses.replace(good, audit=dataclasses.replace(good.audit, loop_lag_p99_s=0.2))
+    assert "could not keep up" in (certificate.verdict(late) or "")
 
 
 def test_a_real_climb_is_kept_and_recalled(tmp_path: Path, monkeypatch):

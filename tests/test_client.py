@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -24,9 +25,9 @@ from harness.client import Connection
 from harness.contracts import Endpoint
 from harness.dial import Dialer, DialError
 from harness.errors import ConfigError
-from harness.inbox import Inbox
 from harness.openai_api import build_body, build_head, finish_message
 from harness.proxy import find_proxy
+from harness.receiver import Receiver
 from harness.timeline import EVENT_DTYPE, EventKind, Request
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -101,11 +102,11 @@ async def scripted(*replies: bytes | None, close: bool = False):
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def ask(endpoint, connection=None, timeout_s=5.0):
+async def ask(endpoint, connection=None, timeout_s=5.0, rows=None):
     """One exchange; returns the trace, the events, the connection and whether it was answered."""
     dialer = Dialer(endpoint, loop=asyncio.get_running_loop(), timeout_s=5)
     connection = connection or await dialer.dial()
-    rows = bytearray()
+    rows = bytearray() if rows is None else rows
     request = Request(index=5, prompt="hello", max_osl_tokens=3, isl_tokens=9)
     answer = Answer(
         request, phase="measure", t_due_ns=1, write_event=rows.extend, progress=LoadProgress()
@@ -368,14 +369,20 @@ class Collector(asyncio.Transport):
         return False
 
 
+def feed(connection: Connection, data: bytes) -> None:
+    """As the receiver does."""
+    quick = connection.quick
+    if quick is None or not quick(0, data):
+        connection.take(0, data)
+
+
 def replay(pieces: list[bytes]) -> tuple[list[tuple[int, ...]], Any]:
     """Feed *pieces* to a connection, each in a read of its own."""
 
     async def main():
 
         loop = asyncio.get_running_loop()
-        inbox = Inbox(loop)
-        connection = Connection(loop, inbox, None)
+        connection = Connection(loop, Receiver(loop))
         connection.connection_made(Collector())
         rows = bytearray()
         answer = Answer(
@@ -388,8 +395,7 @@ def replay(pieces: list[bytes]) -> tuple[list[tuple[int, ...]], Any]:
         exchange = loop.create_task(connection.exchange(b"", answer, timeout_s=5))
         await asyncio.sleep(0)
         for piece in pieces:
-            connection.data_received(piece)
-            inbox.drain()
+            feed(connection, piece)
         await exchange
         table = np.frombuffer(bytes(rows), EVENT_DTYPE)
         events = [
@@ -541,6 +547,41 @@ def test_tls(tmp_path: Path, monkeypatch, trusted):
     trace, rows = asyncio.run(main())
     assert (trace.error_kind, trace.chunks) == (None, 2)
     assert rows["kind"].tolist() == [1, 2, 2, 3]
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+@pytest.mark.parametrize("loop_of", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_under_tls_a_request_is_stamped_as_sent_before_it_is_answered(
+    tmp_path: Path, monkeypatch, loop_of
+):
+    context = secure_server(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+    asked, written = asyncio.Event(), asyncio.Event()
+
+    async def answer_when_told(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        asked.set()
+        async with asyncio.timeout(5):
+            await written.wait()
+        writer.write(stream(content("a"), STOP, DONE))
+        await reader.read()
+
+    async def main():
+        async with listening(answer_when_told, "localhost", context) as port:
+            url = f"https://localhost:{port}"
+            rows = bytearray()
+            asking = asyncio.create_task(
+                ask(Endpoint(base_url=url, endpoint_type="chat", model="m"), rows=rows)
+            )
+            await asked.wait()
+            before = bytes(rows)
+            written.set()
+            _, _, connection, _ = await asking
+            connection.close()
+            return np.frombuffer(before, EVENT_DTYPE)["kind"].tolist()
+
+    with asyncio.Runner(loop_factory=loop_of) as runner:
+        assert runner.run(main()) == [EventKind.SENT]
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")

@@ -15,8 +15,8 @@ LAYERS = {
     "workload_summary dialects engine_activity",
     "acquire": "guard launch live_facts sse chunk answer openai_api client dial proxy arrivals "
     "load load_audit load_bodies load_phase load_plan client_processes sampler "
-    "sampler_process schedule mock emulator descriptors inbox settled_counts ask "
-    "rounds",
+    "sampler_process schedule mock emulator descriptors settled_counts ask rounds "
+    "receiver template chunked",
     "arithmetic": "tokens window integrate counter counter_energy edges lag lattice trapezoid "
     "latency decompose level window_variants cost.formulas cost.range cost.split "
     "push.steps roofline.bound roofline.fit roofline.model roofline.search "

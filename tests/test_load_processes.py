@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import multiprocessing
+import os
 import threading
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -12,7 +15,7 @@ import pytest
 
 from harness.arrivals import Arrivals
 from harness.client_processes import run_processes
-from harness.errors import EngineError
+from harness.errors import ConfigError, EngineError
 from harness.journal import JournalWriter, read_journal
 from harness.load import LoadPlan, LoadProgress
 from harness.mock.settings import MockSettings
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def go(tmp_path: Path, endpoint, arrivals: Arrivals, *, on_result=None, **changes):
+def go(tmp_path: Path, endpoint, arrivals: Arrivals, *, on_result=None, cpus=(), **changes):
     traces = []
     stop = threading.Event()
     settings = {
@@ -52,6 +55,7 @@ def go(tmp_path: Path, endpoint, arrivals: Arrivals, *, on_result=None, **change
             on_result=take,
             progress=progress,
             stop=stop,
+            cpus=cpus,
         )
     finally:
         journal.close()
@@ -80,6 +84,25 @@ def test_two_processes_are_one_load(tmp_path: Path, arrivals):
     assert audit.requests == {"ok": 41}
     assert (progress.sent, progress.finished, progress.output_tokens) == (41, 41, 164)
     assert [path.name for path in tmp_path.iterdir()] == ["events"]
+
+
+def test_the_processes_are_bound_to_the_cores_they_are_told(tmp_path: Path):
+    cpu = max(os.sched_getaffinity(0))
+    seen = []
+
+    def look(_traces, _stop) -> None:
+        for child in multiprocessing.active_children():
+            with contextlib.suppress(ProcessLookupError):  # it may be ending
+                seen.append(os.sched_getaffinity(child.pid))
+
+    (tmp_path / "barred").mkdir()
+    with mock_process(QUICK, None) as endpoint:
+        arrivals = Arrivals(pattern="concurrency", concurrency=5)
+        go(tmp_path, endpoint, arrivals, cpus=[cpu], on_result=look)
+        with pytest.raises(ConfigError, match="core 9999"):
+            go(tmp_path / "barred", endpoint, arrivals, cpus=[9999])
+    assert seen
+    assert all(cpus == {cpu} for cpus in seen)
 
 
 def test_an_open_loop_has_the_due_times_of_one_process(tmp_path: Path):

@@ -5,13 +5,17 @@ from __future__ import annotations
 import heapq
 import random
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
     from .settings import MockSettings
+
+
+_GRAIN_NS: Final = 1_000_000
+"""Streams that are due within so long of each other are served together."""
 
 
 class Emitter(Protocol):
@@ -33,8 +37,8 @@ class Rhythm:
 
     Args:
         settings: gaps, jitter, batch or not.
-        loop: its timers count whole milliseconds, so emissions are late by up
-            to one; the write log has the times that count.
+        loop: its timers count whole milliseconds, so emissions are early or late by
+            up to one; the write log has the times that count.
         now_ns: the clock.
     """
 
@@ -52,10 +56,12 @@ class Rhythm:
         self._jitter_ratio = settings.jitter_ratio
         self._random = random.Random(settings.seed)  # noqa: S311 - reproducible jitter, no secret
         self._tick_ns = now_ns()
+        self._grain_ns = min(_GRAIN_NS, self._itl_ns)
         self._due: list[tuple[int, int, Emitter]] = []
         self._order = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0
+        self._fired_ns = 0
 
     def start(self, emitter: Emitter) -> None:
         """A request has come; its first emission is ttft_s away."""
@@ -92,6 +98,9 @@ class Rhythm:
             wake_ns = self._next_tick_ns(now_ns)
         elif self._timer is not None and self._timer_ns <= wake_ns:
             return
+        else:
+            # A timer for each of many streams would cost more than the writing does.
+            wake_ns = max(wake_ns, self._fired_ns + self._grain_ns)
         if self._timer is not None:
             self._timer.cancel()
         self._timer_ns = wake_ns
@@ -99,9 +108,10 @@ class Rhythm:
 
     def _fire(self) -> None:
         self._timer = None
-        # Whole milliseconds can bring us here early: the tick is taken as reached,
-        # or it would be served twice.
-        now_ns = max(self._now_ns(), self._timer_ns if self._batch else 0)
+        # Whole milliseconds can bring us here early: the instant is taken as reached,
+        # or a tick would be served twice, and a stream waited for in a busy loop.
+        now_ns = max(self._now_ns(), self._timer_ns)
+        self._fired_ns = now_ns
         again: list[tuple[int, Emitter]] = []
         due = self._due
         while due and due[0][0] <= now_ns:

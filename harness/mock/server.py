@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import resource
 import socket
-import struct
 import time
+import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
-import httptools
 import orjson
 
+from harness.receiver import Receiver
+
 from . import asking, wording
+from .line import Line
 from .metrics import PATHS, Counts, exposition
 from .rhythm import Rhythm
 from .writelog import WriteKind, WriteLog
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
     from .settings import MockSettings
 
-_RESET = struct.pack("ii", 1, 0)
 _SLOW = 10.0
+_BACKLOG = 8192
 _COMPLETIONS = {"/v1/chat/completions": True, "/v1/completions": False}
 
 
@@ -43,8 +44,10 @@ class MockServer:
         self.counts = Counts()
         self.log = WriteLog(log)
         self._rhythm: Rhythm | None = None
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
+        self._receiver: Receiver | None = None
         self._flusher: asyncio.Task[None] | None = None
+        self._lines: weakref.WeakSet[Line] = weakref.WeakSet()
         self._waiting: deque[Stream] = deque()
         self._numbers = 0
 
@@ -59,19 +62,36 @@ class MockServer:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         loop = asyncio.get_running_loop()
         self._rhythm = Rhythm(self.settings, loop)
-        self._server = await loop.create_server(
-            lambda: _Line(self), self.settings.host, self.settings.port, backlog=8192
-        )
+        # A request is stamped by the kernel, so this server being busy is no error of the client.
+        self._receiver = Receiver(loop, pool_s=0)
+        where = (self.settings.host, self.settings.port)
+        family = (await loop.getaddrinfo(*where, type=socket.SOCK_STREAM))[0][0]
+        self._listener = socket.create_server(where, family=family, backlog=_BACKLOG)
+        self._listener.setblocking(False)
+        loop.add_reader(self._listener.fileno(), self._accept)
         self._flusher = loop.create_task(self._flush())
-        port: int = self._server.sockets[0].getsockname()[1]
+        port: int = self._listener.getsockname()[1]
         return port
+
+    def _accept(self) -> None:
+        assert self._listener is not None  # noqa: S101 - it is what called us
+        assert self._receiver is not None  # noqa: S101 - made before it
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:  # no more, or one that went away again
+                return
+            self._lines.add(Line(sock, self._receiver, self.answer))
 
     async def stop(self) -> None:
         """Stop listening; answers under way are abandoned."""
         if self._flusher is not None:
             self._flusher.cancel()
-        if self._server is not None:
-            self._server.close()
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener.fileno())
+            self._listener.close()
+        for line in list(self._lines):
+            line.close()
         self.log.close()
 
     async def _flush(self) -> None:
@@ -101,19 +121,89 @@ class MockServer:
             self.counts.waiting -= 1
             self.admit(self._waiting.popleft())
 
+    def answer(self, line: Line) -> None:
+        """A whole request has come in on *line*."""
+        path = line.url.decode("latin-1").partition("?")[0]
+        settings = self.settings
+        if path in _COMPLETIONS and line.method == b"POST":
+            self._complete(line, chat=_COMPLETIONS[path])
+        elif path == PATHS[settings.dialect]:
+            text = exposition(settings.dialect, self.counts, model=settings.model)
+            line.write(wording.whole(200, text, "text/plain; version=0.0.4"))
+        elif path == "/health":
+            line.write(wording.whole(200, b'{"status":"ok"}'))
+        elif path == "/v1/models":
+            model = {"id": settings.model, "object": "model", "created": 0, "owned_by": "mock"}
+            line.write(wording.whole(200, orjson.dumps({"object": "list", "data": [model]})))
+        else:
+            line.write(wording.whole(404, wording.error_body(f"no {path} here", 404)))
+
+    def _complete(self, line: Line, *, chat: bool) -> None:
+        number = self.number()
+        if not line.idle:
+            self._refuse(line, 400, "the mock takes one request at a time on a connection")
+            return
+        try:
+            body = orjson.loads(line.body)
+            ask = asking.read_ask(
+                body,
+                chat=chat,
+                number=number,
+                request_id=line.request_id,
+                natural=self.settings.natural_osl_tokens,
+            )
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            self._refuse(line, 400, f"not a request: {error!r}")
+            return
+        self.log.add(line.t_ns, number, ask.index, 0, WriteKind.RECEIVED)
+        fault = self.settings.fault_of(number)
+        if fault is not None and self._fail_at_once(line, fault):
+            return
+        self.counts.prompt += ask.isl_tokens
+        line.idle = False
+        self.admit(Stream(self, line, ask, fault))
+
+    def _fail_at_once(self, line: Line, fault: str) -> bool:
+        if fault.startswith("http_"):
+            self._refuse(line, int(fault.removeprefix("http_")), "the mock was told to fail")
+        elif fault in {"close", "reset"}:
+            line.close(reset=fault == "reset")
+        elif fault == "gzip":
+            head = wording.STREAM_HEAD.replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n")
+            line.write(head + wording.framed(b"\x1f\x8b\x08") + wording.STREAM_END)
+        elif fault == "not_http":
+            line.write(b"SSH-2.0-mock\r\n")
+        else:
+            return False
+        return True
+
+    def _refuse(self, line: Line, status: int, message: str) -> None:
+        line.write(wording.whole(status, wording.error_body(message, status)))
+
 
 class Stream:
     """One answer under way."""
 
-    __slots__ = ("_ask", "_broken_at", "_fault", "_line", "_sent", "_server", "_words", "slowness")
+    __slots__ = (
+        "_ask",
+        "_broken_at",
+        "_fault",
+        "_line",
+        "_sent",
+        "_server",
+        "_steady",
+        "_words",
+        "slowness",
+    )
 
-    def __init__(self, server: MockServer, line: _Line, ask: asking.Ask, fault: str | None) -> None:
+    def __init__(self, server: MockServer, line: Line, ask: asking.Ask, fault: str | None) -> None:
         self._server = server
         self._line = line
         self._ask = ask
         self._fault = fault
         self._words = wording.Wording(ask, int(time.time()))
         self._sent = 0
+        self._steady: bytes | None = None
         self._broken_at = max(ask.osl_tokens // 2, 1)
         self.slowness = _SLOW if fault == "slow" else 1.0
 
@@ -122,6 +212,12 @@ class Stream:
         ask, line = self._ask, self._line
         if line.closed:
             return self._over()
+        if self._steady is not None and self._sent + 1 < ask.osl_tokens:
+            self._sent += 1
+            self._log(WriteKind.TOKENS)
+            line.write(self._steady)
+            self._server.counts.generated += 1
+            return True
         if self._fault in {"cut", "stall", "stream_error", "bad_json"} and (
             self._sent >= self._broken_at
         ):
@@ -135,6 +231,8 @@ class Stream:
             data = self._words.tokens(count, self._sent, reasoning=reasoning)
             self._log(WriteKind.TOKENS)
             line.write(data)
+            if self._fault is None and count == 1 and not reasoning:
+                self._steady = self._words.repeated()
         self._server.counts.generated += count
         if self._sent < ask.osl_tokens:
             return True
@@ -179,135 +277,3 @@ class Stream:
     def _log(self, kind: int) -> None:
         ask = self._ask
         self._server.log.add(time.perf_counter_ns(), ask.number, ask.index, self._sent, kind)
-
-
-class _Line(asyncio.Protocol):
-    """One client's connection."""
-
-    def __init__(self, server: MockServer) -> None:
-        self._server = server
-        self._parser: Any = httptools.HttpRequestParser(self)
-        self._transport: asyncio.Transport | None = None
-        self._fd = -1
-        self._t_ns = 0
-        self._url = b""
-        self._request_id = b""
-        self._body = b""
-        self.closed = False
-        self.idle = True
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._fd = transport.get_extra_info("socket").fileno()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        del exc
-        self.closed = True
-
-    def data_received(self, data: bytes) -> None:
-        # Stamped before any other request of the same burst is worked on.
-        loop = asyncio.get_running_loop()
-        loop.call_soon(self._take, time.perf_counter_ns(), data)
-
-    def _take(self, t_ns: int, data: bytes) -> None:
-        self._t_ns = t_ns
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError:
-            self.close()
-
-    def write(self, data: bytes) -> None:
-        """Straight to the kernel, so that the log's stamp is when the bytes left."""
-        transport = self._transport
-        if self.closed or transport is None or transport.is_closing():
-            return
-        taken = 0
-        if not transport.get_write_buffer_size():
-            try:
-                taken = os.write(self._fd, data)
-            except BlockingIOError:
-                taken = 0
-            except OSError:
-                self.close()
-                return
-        if taken < len(data):
-            transport.write(data[taken:])
-
-    def close(self, *, reset: bool = False) -> None:
-        if self._transport is not None and not self.closed:
-            if reset:
-                sock = self._transport.get_extra_info("socket")
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            self._transport.close()
-        self.closed = True
-
-    def on_message_begin(self) -> None:
-        self._request_id = self._url = self._body = b""
-
-    def on_url(self, url: bytes) -> None:
-        self._url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if name.lower() == b"x-request-id":
-            self._request_id = value
-
-    def on_body(self, data: bytes) -> None:
-        self._body += data
-
-    def on_message_complete(self) -> None:
-        path = self._url.decode("latin-1").partition("?")[0]
-        settings = self._server.settings
-        if path in _COMPLETIONS and self._parser.get_method() == b"POST":
-            self._complete(chat=_COMPLETIONS[path])
-        elif path == PATHS[settings.dialect]:
-            text = exposition(settings.dialect, self._server.counts, model=settings.model)
-            self.write(wording.whole(200, text, "text/plain; version=0.0.4"))
-        elif path == "/health":
-            self.write(wording.whole(200, b'{"status":"ok"}'))
-        elif path == "/v1/models":
-            model = {"id": settings.model, "object": "model", "created": 0, "owned_by": "mock"}
-            self.write(wording.whole(200, orjson.dumps({"object": "list", "data": [model]})))
-        else:
-            self.write(wording.whole(404, wording.error_body(f"no {path} here", 404)))
-
-    def _complete(self, *, chat: bool) -> None:
-        number = self._server.number()
-        if not self.idle:
-            self._refuse(400, "the mock takes one request at a time on a connection")
-            return
-        try:
-            body = orjson.loads(self._body)
-            ask = asking.read_ask(
-                body,
-                chat=chat,
-                number=number,
-                request_id=self._request_id,
-                natural=self._server.settings.natural_osl_tokens,
-            )
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            self._refuse(400, f"not a request: {error!r}")
-            return
-        self._server.log.add(self._t_ns, number, ask.index, 0, WriteKind.RECEIVED)
-        fault = self._server.settings.fault_of(number)
-        if fault is not None and self._fail_at_once(fault):
-            return
-        self._server.counts.prompt += ask.isl_tokens
-        self.idle = False
-        self._server.admit(Stream(self._server, self, ask, fault))
-
-    def _fail_at_once(self, fault: str) -> bool:
-        if fault.startswith("http_"):
-            self._refuse(int(fault.removeprefix("http_")), "the mock was told to fail")
-        elif fault in {"close", "reset"}:
-            self.close(reset=fault == "reset")
-        elif fault == "gzip":
-            head = wording.STREAM_HEAD.replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n")
-            self.write(head + wording.framed(b"\x1f\x8b\x08") + wording.STREAM_END)
-        elif fault == "not_http":
-            self.write(b"SSH-2.0-mock\r\n")
-        else:
-            return False
-        return True
-
-    def _refuse(self, status: int, message: str) -> None:
-        self.write(wording.whole(status, wording.error_body(message, status)))

@@ -92,6 +92,10 @@ class Wording:
             self._constant[key] = framed(self._words(count, reasoning=reasoning, so_far=so_far))
         return self._constant[key]
 
+    def repeated(self) -> bytes | None:
+        """What every further token looks like; None: each has a count of its own."""
+        return self._constant.get((1, False))
+
     def finish(self) -> bytes:
         """The chunk with the finish reason."""
         so_far = self._ask.osl_tokens
