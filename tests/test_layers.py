@@ -43,7 +43,7 @@ LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.spl
 FAMILIES = sorted({name.partition(".")[0] for name in LAYER_OF if "." in name})
 PLUGIN_FOLDERS = ("harness/engines", "harness/power", "workloads", "exporters")
 # An exporter writes metrics out, so it needs their catalogue.
-PLUGIN_MAY = {"contracts", *LAYERS["L0"].split()}
+PLUGIN_MAY = {"contracts", "dialects", *LAYERS["L0"].split()}
 EXPORTER_MAY = PLUGIN_MAY | {"metrics"}
 
 
