@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-_QUANTILES: Final = (0.02, 0.98)
+_QUANTILES: Final = (0.005, 0.995)
 _SEED: Final = 20_261_123
 """Fixed, so that recomputing a run gives the same interval to the last digit."""
 _NEAR_NS: Final = 150_000_000
@@ -77,7 +77,16 @@ def counter_energy_j(
     findings += [_lagging(counters[name].channel, lag) for name, lag in lags.items() if lag.lag_s]
     chosen = {name: _earlier(knots, lags[name].lag_s) for name, knots in chosen.items()}
     placed = {
-        name: _blurred(place(knots, (start_ns, end_ns), random)[0], lags[name].sigma_s, random)
+        name: _blurred(
+            place(
+                knots,
+                (start_ns, end_ns),
+                random,
+                quantum_j=counters[name].channel.quantum or 0.0,
+            )[0],
+            lags[name].sigma_s,
+            random,
+        )
         for name, knots in chosen.items()
     }
     # A burst reads on to the next tick, which shows the energy of a lag before.

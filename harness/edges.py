@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from .counter import Knots
 
-DRAWS: Final = 600
-"""Draws of everything unknown; the quantiles of 600 are steady to a few percent of the width."""
+DRAWS: Final = 1000
+"""Draws of everything unknown."""
 JOINT_LIMIT_NS: Final = 40e9
 """Longer windows get a lattice of their own at each edge: no crystal is steady for ever."""
 REACH_NS: Final = 12e9
@@ -54,7 +54,7 @@ class Placed:
 
 
 def place(
-    knots: Knots, asked_ns: Sequence[float], random: np.random.Generator
+    knots: Knots, asked_ns: Sequence[float], random: np.random.Generator, *, quantum_j: float
 ) -> tuple[list[Placed], float | None]:
     """
     Draw the instants of the knots around each edge.
@@ -63,6 +63,7 @@ def place(
         knots: one device's.
         asked_ns: the edges, in order of time.
         random: where the draws come from.
+        quantum_j: the counter's step.
 
     Returns:
         One for each edge; and the period of the ticks in seconds, None if they
@@ -83,13 +84,24 @@ def place(
         inside = np.flatnonzero((knots.low_ns >= begin_ns) & (knots.high_ns <= end_ns))
         wanted = np.unique(np.concatenate(members))
         inside = np.union1d(inside, wanted)
-        fitted = lattice.fit(knots.low_ns[inside], knots.high_ns[inside], random, DRAWS)
+        fitted = lattice.fit(
+            knots.low_ns[inside],
+            knots.high_ns[inside],
+            random,
+            DRAWS,
+            energy_j=knots.energy_j[inside],
+            quantum_j=quantum_j,
+        )
         if fitted is None:
             draws_ns = _uniform(knots, wanted, random)
         else:
             period_s = fitted.period_s
-            draws_ns = fitted.draw_ns(random, np.searchsorted(inside, wanted))
-            draws_ns = np.clip(draws_ns, knots.low_ns[wanted], knots.high_ns[wanted])
+            draws_ns = fitted.draw_ns(
+                random,
+                np.searchsorted(inside, wanted),
+                knots.low_ns[wanted],
+                knots.high_ns[wanted],
+            )
         for k in members:
             own = draws_ns[:, np.searchsorted(wanted, k)]
             placed.append(Placed(k, own, knots.energy_j[k]))
@@ -158,7 +170,7 @@ def energy_j(
     """
     times_ns = np.maximum.accumulate(placed.draws_ns, axis=1)
     best = float(np.interp(edge_ns, placed.middle_ns, placed.energy_j))
-    drawn = np.array([np.interp(edge_ns, row, placed.energy_j) for row in times_ns])
+    drawn = _interpolated(edge_ns, times_ns, placed.energy_j)
     middle_ns = placed.middle_ns
     right = int(np.clip(np.searchsorted(middle_ns, edge_ns), 1, len(middle_ns) - 1))
     span_s = max(float(middle_ns[right] - middle_ns[right - 1]) / 1e9, 1e-9)
@@ -185,6 +197,20 @@ def energy_j(
         share = _unseen_ratio(near_w, mean_w)
         drawn = drawn + unseen * share * mean_w * (edge_ns - times_ns[:, nearest]) / 1e9
     return best, drawn
+
+
+def _interpolated(
+    edge_ns: float, times_ns: npt.NDArray[np.float64], energy_j: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """What `numpy.interp` says of each row of instants."""
+    rows = np.arange(len(times_ns))
+    right = np.clip((times_ns < edge_ns).sum(axis=1), 1, len(energy_j) - 1)
+    left_ns, right_ns = times_ns[rows, right - 1], times_ns[rows, right]
+    part = np.clip((edge_ns - left_ns) / np.maximum(right_ns - left_ns, 1.0), 0.0, 1.0)
+    drawn: npt.NDArray[np.float64] = energy_j[right - 1] + part * (
+        energy_j[right] - energy_j[right - 1]
+    )
+    return drawn
 
 
 def _levels(levels_w: npt.NDArray[np.float64], mean_w: float) -> tuple[float, float]:
