@@ -26,6 +26,7 @@ class Schedule:
     """The edges and the windows between them, as the parent process wrote them."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         data = json.loads(path.read_text(encoding="utf-8"))
         self.gpus: int = data["gpus"]
         self.marks_s: list[float] = data["marks_s"]
@@ -37,6 +38,7 @@ class Schedule:
 
     def begin(self) -> None:
         """Set the first edge's time, once the meter is ready; CPU is counted from here."""
+        self._path.with_suffix(".ready").touch()
         ready_ns = time.perf_counter_ns()
         self._zero_ns = self._fixed_zero_ns or ready_ns + round(_SETTLE_S * 1e9)
         if self._zero_ns < ready_ns:

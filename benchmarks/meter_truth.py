@@ -85,7 +85,12 @@ def _stamps(due_ns: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray
 
 
 def simulate(
-    world: World, start_ns: int, end_ns: int, *, planned: bool, random: np.random.Generator, extra=()
+    world: World,
+    start_ns: int,
+    end_ns: int,
+    *,
+    planned: bool,
+    random: np.random.Generator,
 ) -> list[PowerTrace]:
     """What the sampler's journal would hold."""
     begin_ns, stop_ns = start_ns - int((LEAD_S + random.random()) * 1e9), end_ns + int(TAIL_S * 1e9)
@@ -98,7 +103,7 @@ def simulate(
     for number in range(len(world.gpus)):
         model = SensorModel(world, number)
         due = [counter_due]
-        for edge_ns in [begin_ns, *((start_ns, end_ns, *extra) if planned else ())]:
+        for edge_ns in [begin_ns, *((start_ns, end_ns) if planned else ())]:
             # The first reading after the tick ends the burst; the one at the start goes on.
             tick_ns = int(model.last_tick_ns(edge_ns))
             probe = edge_ns
@@ -167,7 +172,12 @@ def run_cell(
             [seed, trial, list(WAVEFORMS).index(name), int(duration_s * 10), planned]
         )
         world = make.with_sensors(
-            make.make_world([WAVEFORMS[name](random)], gpus=gpus, seed=int(random.integers(1 << 31)), origin_ns=0),
+            make.make_world(
+                [WAVEFORMS[name](random)],
+                gpus=gpus,
+                seed=int(random.integers(1 << 31)),
+                origin_ns=0,
+            ),
             **sensor,
         )
         start_ns = int(20e9 + random.uniform(0, 1e9))
@@ -196,7 +206,7 @@ def _named(known: dict[str, object], asked: str) -> list[str]:
     return [name for name in asked.split(";") if name in known]
 
 
-def _line(sensor: str, name: str, duration_s: float, planned: bool, cell: Cell) -> str:  # noqa: FBT001
+def _line(sensor: str, name: str, duration_s: float, planned: bool, cell: Cell) -> str:
     size = np.abs(cell.errors)
     ratio = width_over_spread(cell.errors, cell.widths)
     mark = "" if cell.covered >= 0.95 and ratio <= 3 else " <--"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -18,11 +17,21 @@ if TYPE_CHECKING:
 
 MIN_TICKS: Final = 4
 """Fewer say nothing about a period."""
-_JITTERS_NS: Final = (1e3, 3e3, 1e4, 3e4, 1e5, 3e5, 1e6, 3e6, 1e7, 2e7)
+_JITTERS: Final = (
+    (1e3, 3e3, 0.30),
+    (3e3, 1e4, 0.18),
+    (1e4, 3e4, 0.10),
+    (3e4, 1e5, 0.05),
+    (1e5, 3e5, 0.04),
+    (3e5, 1e6, 0.07),
+    (1e6, 3e6, 0.12),
+    (3e6, 1e7, 0.10),
+    (1e7, 2e7, 0.04),
+)
 """
-By how much single ticks may be off the lattice: before anything was seen, every power of
-ten is as likely as the next, from what no clock shows to what no timer does. The brackets
-tell, where there are enough.
+By how much single ticks may be off the lattice: from, to (ns), and how likely that is before
+anything was seen. A timer runs off a clock and is regular to microseconds, or off software
+and is late by milliseconds. The brackets tell, where there are enough.
 """
 _WIDE_RATIO: Final = 1.2
 _FAR_RATIO: Final = 1.7
@@ -36,6 +45,7 @@ _FEW_RATIO: Final = 0.2
 _ROUNDS: Final = 4
 _FREEDOM: Final = 5.0
 _INFLATION: Final = 1.5
+_NOT_EXCLUDED: Final = 0.1
 _NEVER: Final = 1e-9
 _NOTHING: Final = np.empty((0, 2))
 
@@ -52,6 +62,8 @@ class Lattice:
         x_ns: shape (draws,): tick 0.
         y_ns: shape (draws,): the last tick.
         jitter_ns: shape (draws,): each tick may be off the lattice by this much.
+        possible_ns: the largest jitter that the readings do not speak against, however
+            unlikely it was held to be before them.
     """
 
     base_ns: float
@@ -60,6 +72,7 @@ class Lattice:
     x_ns: npt.NDArray[np.float64]
     y_ns: npt.NDArray[np.float64]
     jitter_ns: npt.NDArray[np.float64]
+    possible_ns: float
 
     @property
     def period_s(self) -> float:
@@ -141,13 +154,13 @@ def fit(
     even = None
     if energy_j is not None:
         even = steadiness(energy_j[narrow], number, period_ns=period_ns, quantum_j=quantum_j)
-    x_ns, y_ns, jitter_ns = _weigh(low, high, number, even, random, draws=draws)
+    x_ns, y_ns, jitter_ns, possible_ns = _weigh(low, high, number, even, random, draws=draws)
     period_ns = float(np.mean(y_ns - x_ns)) / int(number[-1])
     # The value read at a bracket's end is that of the last tick before it.
     last = (high_ns - base_ns - float(np.mean(x_ns))) / period_ns
     everywhere = np.floor(last).astype(np.int64)
     everywhere[narrow] = number
-    return Lattice(base_ns, everywhere, int(number[-1]), x_ns, y_ns, jitter_ns)
+    return Lattice(base_ns, everywhere, int(number[-1]), x_ns, y_ns, jitter_ns, possible_ns)
 
 
 def _numbered(
@@ -162,7 +175,7 @@ def _numbered(
     for most_ratio in _FIT_RATIOS:
         for number in _numberings((low + high) / 2, scan=most_ratio != _FIT_RATIOS[0]):
             limit_ns = most_ratio * float(high[-1]) / int(number[-1])
-            corners = _allowed(low, high, number, min(limit_ns, _JITTERS_NS[-1]))
+            corners = _allowed(low, high, number, min(limit_ns, _JITTERS[-1][1]))
             if len(corners) > 2 and _quiet(low, high, number, corners, limit_ns):  # noqa: PLR2004
                 return number
     return None
@@ -195,14 +208,15 @@ def _weigh(
     random: np.random.Generator,
     *,
     draws: int,
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Draws of x, y and jitter by their probability given the brackets."""
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64], float]:
+    """Draws of x, y and jitter by their probability given the brackets; the largest possible."""
     points: list[npt.NDArray[np.float64]] = []
     weights: list[npt.NDArray[np.float64]] = []
     jitters: list[npt.NDArray[np.float64]] = []
+    worth: list[tuple[float, float]] = []
     share = number / number[-1]
     limit_ns = _JITTER_LIMIT_RATIO * float(high[-1]) / int(number[-1])
-    for least_ns, most_ns in itertools.pairwise(_JITTERS_NS):
+    for least_ns, most_ns, likely in _JITTERS:
         top_ns = min(most_ns, limit_ns)
         corners = _allowed(low, high, number, top_ns) if least_ns < limit_ns else _NOTHING
         if len(corners) <= 2:  # noqa: PLR2004
@@ -217,7 +231,7 @@ def _weigh(
             log_chance = _log_chance(low[tells], high[tells], share[tells], drawn, jitter_ns)
             if even is not None:
                 log_chance = log_chance + even.log_chance(jitter_ns)
-            weight = log_chance + spare + np.log(np.log(top_ns / least_ns))
+            weight = log_chance + spare + np.log(likely)
             each = np.exp(weight - weight.max())
             each /= each.sum()
             if 1 / np.sum(each**2) > _FEW_RATIO * _POINTS:
@@ -227,12 +241,15 @@ def _weigh(
                 drawn, spare = _around(drawn, each, random)
         points.append(drawn)
         weights.append(weight)
+        worth.append((top_ns, float(np.logaddexp.reduce(weight)) - np.log(likely)))
         jitters.append(jitter_ns)
     together = np.concatenate(weights)
     share = np.exp(together - together.max())
     chosen = random.choice(len(share), size=draws, p=share / share.sum())
     x_ns, y_ns = np.concatenate(points)[chosen].T
-    return x_ns, y_ns, np.concatenate(jitters)[chosen]
+    best = max(value for _, value in worth)
+    possible_ns = max(top_ns for top_ns, value in worth if value > best + np.log(_NOT_EXCLUDED))
+    return x_ns, y_ns, np.concatenate(jitters)[chosen], possible_ns
 
 
 def _log_chance(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _SHARES: Final = (0.25, 0.5, 0.75)
-_MIN_TRIPLES: Final = 8
+_MIN_COMPARED: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def steadiness(
     quantum_j: float,
 ) -> Steadiness:
     """
-    Compare each second tick's energy with the mean of its neighbours'.
+    Compare every third tick's energy with what its neighbours' let expect.
 
     Args:
         energy_j: shape (n,): the counter at each tick.
@@ -63,15 +63,24 @@ def steadiness(
         period_ns: between two ticks.
         quantum_j: the counter's step.
     """
-    middle = np.arange(1, len(number) - 1)
-    # Every second one: a tick that is late is so for both of its intervals.
-    middle = middle[(number[middle + 1] - number[middle - 1] == 2) & (number[middle] % 2 == 0)]  # noqa: PLR2004
-    if len(middle) < _MIN_TRIPLES:
+    middle = np.arange(2, len(number) - 2)
+    # Every third one, so that none is a neighbour of another: what is said of them is
+    # said of ticks that know nothing of each other.
+    whole = number[middle + 2] - number[middle - 2] == 4  # noqa: PLR2004
+    middle = middle[whole & (number[middle] % 3 == 0)]
+    if len(middle) < _MIN_COMPARED:
         return Steadiness(0, np.empty(0), np.empty(0))
+    far_j = energy_j[middle - 2] + energy_j[middle + 2]
+    near_j = energy_j[middle - 1] + energy_j[middle + 1]
     rise_j = energy_j[middle + 1] - energy_j[middle - 1]
-    off_j = np.abs(energy_j[middle] - (energy_j[middle + 1] + energy_j[middle - 1]) / 2)
+    # On a chord lies an even load, on a cubic one that changes evenly.
+    expected_j = (near_j / 2, (4 * near_j - far_j) / 6)
     # With another power than the mean at a tick the time is off by more or less, but the
-    # joules are the same. Three values rounded down are off by a quantum at most.
-    distance_ns = np.sort((off_j + quantum_j) / rise_j * 2 * period_ns)
+    # joules are the same. Values rounded down make up to four thirds of a quantum.
+    distances_ns = [
+        np.sort((np.abs(energy_j[middle] - each) + 4 / 3 * quantum_j) / rise_j * 2 * period_ns)
+        for each in expected_j
+    ]
     within = np.array([np.ceil(share * len(middle)) for share in _SHARES])
-    return Steadiness(len(middle), within, distance_ns[within.astype(np.int64) - 1])
+    distance_ns = np.concatenate([each[within.astype(np.int64) - 1] for each in distances_ns])
+    return Steadiness(len(middle), np.tile(within, len(distances_ns)), distance_ns)

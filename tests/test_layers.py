@@ -15,7 +15,8 @@ LAYERS = {
     "acquire": "guard launch live_facts sse chunk answer openai_api client dial proxy arrivals "
     "load load_audit load_bodies load_phase load_plan client_processes "
     "sampler sampler_process schedule mock emulator descriptors inbox settled_counts",
-    "arithmetic": "tokens window integrate counter counter_energy edges lag lattice trapezoid "
+    "arithmetic": "tokens window integrate counter counter_energy edges inside lag lattice polygon "
+    "steadiness trapezoid "
     "latency cost cost_range cost_split roofline roofline_fit roofline_model roofline_search "
     "stats stats_bootstrap stats_change stats_limit stats_sequential stats_verdict "
     "decompose level window_variants pareto",
