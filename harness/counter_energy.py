@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _QUANTILES: Final = (0.01, 0.99)
 _LOCKED_HIGH: Final = 0.75
+"""Of the draws have the higher power at the ticks, of two that cannot be told apart: the worse."""
 _DOUBT_RATIO: Final = 1.5
 """A jitter that would make the interval wider than by this is worth a finding."""
 _SEED: Final = 20_261_123
@@ -57,25 +58,7 @@ def counter_energy_j(
     Raises:
         CoverageError: a counter has no reading in the window, or too few ticks.
     """
-    chosen: dict[str, Knots] = {}
-    start_ns, end_ns = float(window.start_ns), float(window.end_ns)
-    for device, trace in counters.items():
-        knots = _stretch(stretches(trace), window)
-        if knots is None:
-            raise CoverageError(
-                f"{trace.channel.name} did not move in the window {window.name!r}",
-                remedy="start the sampler before the window and stop it after",
-            )
-        chosen[device] = knots
-        first_ns, last_ns = float(knots.low_ns[0]), float(knots.high_ns[-1])
-        slack_ns = max(_EDGE_SLACK_NS, 2 * float(np.median(np.diff(trace.t_before_ns))))
-        if knots.t_first_ns > window.start_ns + slack_ns:
-            findings.append(_late(trace.channel, knots, window))
-        if knots.t_last_ns < window.end_ns - slack_ns:
-            findings.append(_cut(trace.channel, knots, window))
-        start_ns, end_ns = max(start_ns, first_ns), min(end_ns, last_ns)
-    if end_ns <= start_ns:
-        raise _too_short(window)
+    chosen, start_ns, end_ns = _covered(counters, window, findings)
     random = np.random.default_rng(_SEED)
     lags = {name: estimate(knots, averages.get(name), window) for name, knots in chosen.items()}
     findings += [_lagging(counters[name].channel, lag) for name, lag in lags.items() if lag.lag_s]
@@ -102,7 +85,6 @@ def counter_energy_j(
     bent = {name: bends(knots, quanta_j[name]) for name, knots in chosen.items()}
     shapes = draw_shapes(list(bent.values()), random, DRAWS)
     for name, edges in placed.items():
-        # High at the ticks is the worse of the two.
         locked = np.where(random.random(DRAWS) < _LOCKED_HIGH, 1.0, -1.0)
         for side, sign in ((0, -1.0), (1, 1.0)):
             near_w = _near_w(powers.get(name), snapped_ns[side])
@@ -132,6 +114,32 @@ def counter_energy_j(
         max(float(high_j), total_j) + gain * total_j,
         samples,
     )
+
+
+def _covered(
+    counters: Mapping[str, PowerTrace], window: Window, findings: list[Finding]
+) -> tuple[dict[str, Knots], float, float]:
+    """Each device's knots, and the part of the window that all of them reach."""
+    chosen: dict[str, Knots] = {}
+    start_ns, end_ns = float(window.start_ns), float(window.end_ns)
+    for device, trace in counters.items():
+        knots = _stretch(stretches(trace), window)
+        if knots is None:
+            raise CoverageError(
+                f"{trace.channel.name} did not move in the window {window.name!r}",
+                remedy="start the sampler before the window and stop it after",
+            )
+        chosen[device] = knots
+        first_ns, last_ns = float(knots.low_ns[0]), float(knots.high_ns[-1])
+        slack_ns = max(_EDGE_SLACK_NS, 2 * float(np.median(np.diff(trace.t_before_ns))))
+        if knots.t_first_ns > window.start_ns + slack_ns:
+            findings.append(_late(trace.channel, knots, window))
+        if knots.t_last_ns < window.end_ns - slack_ns:
+            findings.append(_cut(trace.channel, knots, window))
+        start_ns, end_ns = max(start_ns, first_ns), min(end_ns, last_ns)
+    if end_ns <= start_ns:
+        raise _too_short(window)
+    return chosen, start_ns, end_ns
 
 
 def _earlier(knots: Knots, lag_s: float) -> Knots:

@@ -23,6 +23,7 @@ _SUSPICION: Final = 20.0
 _HALVED: Final = 2**0.5
 """A random path strays from its chord by a share that grows as the root of the halving."""
 _UNKNOWN_BENDS: Final = 1
+_LEAST_J: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +73,13 @@ def bends(knots: Knots, quantum_j: float) -> Bends:
     at = np.arange(len(around_w)) + _NEIGHBOURS
     mean_w = (rises_w[at - 1] + rises_w[at]) / 2
     low_w, high_w = levels(around_w.min(axis=1), around_w.max(axis=1), mean_w)
-    most_j = usual_ns / 1e9 * np.minimum(high_w - mean_w, mean_w - low_w) + quantum_j
+    most_j = usual_ns / 1e9 * np.minimum(high_w - mean_w, mean_w - low_w)
     off_j = (rises_w[at - 1] - rises_w[at]) / 2 * usual_ns / 1e9
     whole = np.abs(steps_ns / usual_ns - 1) < 0.8  # noqa: PLR2004  no tick was missed
     known = whole[at - 1] & whole[at]
-    return Bends(middle_ns[at][known], np.clip(off_j / most_j, -1.0, 1.0)[known])
+    return Bends(
+        middle_ns[at][known], np.clip(off_j / (most_j + max(quantum_j, _LEAST_J)), -1.0, 1.0)[known]
+    )
 
 
 def draw_shapes(

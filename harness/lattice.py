@@ -147,7 +147,7 @@ def fit(
         return None
     base_ns = float(low_ns[narrow][0])
     low, high = low_ns[narrow] - base_ns, high_ns[narrow] - base_ns
-    number = _numbered(low, high)
+    number = _numbered(low, high, low_ns - base_ns, high_ns - base_ns)
     if number is None:
         return None
     period_ns = float(high[-1]) / int(number[-1])
@@ -164,7 +164,10 @@ def fit(
 
 
 def _numbered(
-    low: npt.NDArray[np.float64], high: npt.NDArray[np.float64]
+    low: npt.NDArray[np.float64],
+    high: npt.NDArray[np.float64],
+    all_low: npt.NDArray[np.float64],
+    all_high: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.int64] | None:
     """
     The numbering that a lattice fits, as well as can be.
@@ -176,7 +179,9 @@ def _numbered(
         for number in _numberings((low + high) / 2, scan=most_ratio != _FIT_RATIOS[0]):
             limit_ns = most_ratio * float(high[-1]) / int(number[-1])
             corners = _allowed(low, high, number, min(limit_ns, _JITTERS[-1][1]))
-            if len(corners) > 2 and _quiet(low, high, number, corners, limit_ns):  # noqa: PLR2004
+            if len(corners) <= 2:  # noqa: PLR2004
+                continue
+            if _quiet(all_low, all_high, number, corners.mean(axis=0), limit_ns):
                 return number
     return None
 
@@ -185,14 +190,14 @@ def _quiet(
     low: npt.NDArray[np.float64],
     high: npt.NDArray[np.float64],
     number: npt.NDArray[np.int64],
-    corners: npt.NDArray[np.float64],
+    ends: npt.NDArray[np.float64],
     jitter_ns: float,
 ) -> bool:
     """Whether all ticks that were left out hide in brackets: between those nothing moved."""
     left_out = np.setdiff1d(np.arange(number[-1]), number)
     if not len(left_out):
         return True
-    x, y = corners.mean(axis=0)
+    x, y = ends
     ticks = x + (y - x) * left_out / number[-1]
     before = np.searchsorted(low, ticks, side="right") - 1
     after = np.minimum(before + 1, len(low) - 1)
