@@ -115,14 +115,20 @@ def run_meter(name: str, worlds: list[World], timeline: Plan) -> list[dict[str, 
 
 
 def accuracy(
-    meters: list[str], cells: list[str], timeline: Plan, *, seed: int, jitter_s: float
+    meters: list[str],
+    cells: list[str],
+    timeline: Plan,
+    *,
+    seed: int,
+    jitter_s: float,
+    worlds: int,
 ) -> tuple[dict[str, dict[tuple[str, str], Cell]], dict[str, dict[str, Any]]]:
     """Every meter over the same timeline of the same worlds, one after the other."""
     table: dict[str, dict[tuple[str, str], Cell]] = {}
     told: dict[str, dict[str, Any]] = {}
     for name in meters:
         made = [
-            accuracy_world(cells, seed=seed + number, jitter_s=jitter_s) for number in range(WORLDS)
+            accuracy_world(cells, seed=seed + number, jitter_s=jitter_s) for number in range(worlds)
         ]
         try:
             each = run_meter(name, [world for world, _ in made], timeline)
@@ -222,6 +228,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=200, help="at least this many a cell")
     parser.add_argument("--cells", help="waveforms, comma-separated beginnings of names")
     parser.add_argument("--meters", help="comma-separated: " + ", ".join(METERS))
+    parser.add_argument("--worlds", type=int, default=WORLDS, help="at once, of one meter")
     parser.add_argument("--quick", action="store_true", help="20 trials, no 30 s windows")
     parser.add_argument("--jitter-s", type=float, default=0.0, help="of the counter's ticks")
     parser.add_argument("--seed", type=int, default=20261123)
@@ -238,8 +245,15 @@ def main() -> None:
         make_peers()
     load_before = os.getloadavg()
     begun_s = time.perf_counter()
-    timeline = plan(trials=-(-trials // WORLDS), lengths_s=lengths_s, seed=options.seed)
-    table, told = accuracy(meters, cells, timeline, seed=options.seed, jitter_s=options.jitter_s)
+    timeline = plan(trials=-(-trials // options.worlds), lengths_s=lengths_s, seed=options.seed)
+    table, told = accuracy(
+        meters,
+        cells,
+        timeline,
+        seed=options.seed,
+        jitter_s=options.jitter_s,
+        worlds=options.worlds,
+    )
     lines = [f"`{' '.join(['python benchmarks/meter.py', *sys.argv[1:]])}`", ""]
     lines += tables(table, cells, lengths_s)
     lines += ["", "| meter | version | CPU, % of one core | over s |", "|---|---|---|---|"]
@@ -257,7 +271,7 @@ def main() -> None:
         lines += ["", *faults(meters, seed=options.seed)]
     load_after = os.getloadavg()
     conditions = (
-        f"{WORLDS} worlds at once of {len(cells) * PHASES} emulated GPUs (h100), in each "
+        f"{options.worlds} worlds at once of {len(cells) * PHASES} emulated GPUs (h100), in each "
         f"{len(timeline.windows)} overlapping windows on "
         f"a timeline of {timeline.marks_s[-1]:.1f} s, tick jitter {options.jitter_s} s, seed "
         f"{options.seed}; Python {platform.python_version()}, {os.cpu_count()} cores shared with "
