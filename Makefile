@@ -76,7 +76,7 @@ reproduce: $(BIN)/joulemark ## Recompute published results, ours beside theirs
 
 .PHONY: bench-meter
 bench-meter: $(VENV)/.dev ## Compare energy meters on one emulated truth (about 20 minutes)
-	@$(BIN)/python benchmarks/meter.py
+	@$(BIN)/python benchmarks/meter.py --write docs/benchmarks/meter.md
 
 .PHONY: bench-load
 bench-load: $(VENV)/.dev ## Compare load generators against one mock engine

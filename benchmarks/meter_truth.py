@@ -21,7 +21,7 @@ import os
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from meter_tables import width_over_spread
@@ -32,6 +32,9 @@ from harness.emulator.world import World
 from harness.errors import CoverageError
 from harness.integrate import window_energies
 from harness.timeline import Channel, PowerTrace, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 POWER_HZ, COUNTER_HZ = 50.0, 20.0
 GOLDEN = 0.6180339887498949
@@ -201,7 +204,7 @@ def run_cell(
     return Cell(np.array(errors), np.array(widths), held, refused, warned)
 
 
-def _named(known: dict[str, object], asked: str) -> list[str]:
+def _named(known: Mapping[str, object], asked: str) -> list[str]:
     """Names may hold commas: a name is chosen where what was asked for, cut at `;`, says it."""
     return [name for name in asked.split(";") if name in known]
 

@@ -84,8 +84,9 @@ def counter_energy_j(
     total_j, drawn_j, samples = 0.0, np.zeros(DRAWS), 0
     bent = {name: bends(knots, quanta_j[name]) for name, knots in chosen.items()}
     shapes = draw_shapes(list(bent.values()), random, DRAWS)
+    # What is in step with the ticks of several is in step with itself.
+    locked = np.where(random.random(DRAWS) < _LOCKED_HIGH, 1.0, -1.0)
     for name, edges in placed.items():
-        locked = np.where(random.random(DRAWS) < _LOCKED_HIGH, 1.0, -1.0)
         for side, sign in ((0, -1.0), (1, 1.0)):
             near_w = _near_w(powers.get(name), snapped_ns[side])
             best_j, draws_j = energy_j(
