@@ -144,9 +144,13 @@ def zeus_monitor(schedule: Schedule) -> list[Answer]:
 
 def zeus_power(schedule: Schedule, *, update_period_s: float | None = 0.05) -> list[Answer]:
     """PowerMonitor, told to poll at 20 Hz: its own choice in 0.16.0 is to poll without pause."""
-    monitor = importlib.import_module("zeus.monitor").PowerMonitor(
-        gpu_indices=list(range(schedule.gpus)), update_period=update_period_s
-    )
+    power_monitor = importlib.import_module("zeus.monitor").PowerMonitor
+    event = importlib.import_module("multiprocessing.synchronize").Event
+    wait = event.wait
+    # It gives its processes 10 s to start, which a busy machine may not manage.
+    event.wait = lambda self, timeout=None: wait(self, timeout and max(timeout, 50.0))
+    monitor = power_monitor(gpu_indices=list(range(schedule.gpus)), update_period=update_period_s)
+    event.wait = wait
     stamps = schedule.stamps()
     time.sleep(0.5)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _QUANTILES: Final = (0.01, 0.99)
 _LOCKED_HIGH: Final = 0.75
 """Of the draws have the higher power at the ticks, of two that cannot be told apart: the worse."""
+_SAME_PHASE: Final = 0.02
 _DOUBT_RATIO: Final = 1.5
 """A jitter that would make the interval wider than by this is worth a finding."""
 _SEED: Final = 20_261_123
@@ -85,7 +86,9 @@ def counter_energy_j(
     bent = {name: bends(knots, quanta_j[name]) for name, knots in chosen.items()}
     shapes = draw_shapes(list(bent.values()), random, DRAWS)
     # What is in step with the ticks of several is in step with itself.
-    locked = np.where(random.random(DRAWS) < _LOCKED_HIGH, 1.0, -1.0)
+    locked = [np.where(random.random(DRAWS) < _LOCKED_HIGH, 1.0, -1.0)] * 2
+    if not _in_phase(placed, snapped_ns):
+        locked[1] = random.choice([-1.0, 1.0], size=DRAWS)
     for name, edges in placed.items():
         for side, sign in ((0, -1.0), (1, 1.0)):
             near_w = _near_w(powers.get(name), snapped_ns[side])
@@ -95,7 +98,7 @@ def counter_energy_j(
                 near_w=near_w,
                 own=bent[name],
                 shapes=shapes[side],
-                locked=locked,
+                locked=locked[side],
             )
             total_j += sign * best_j
             drawn_j += sign * draws_j
@@ -169,6 +172,18 @@ def _lagging(channel: Channel, lag: Lag) -> Finding:
             " placed accordingly"
         ),
     )
+
+
+def _in_phase(placed: Mapping[str, list[Placed]], edges_ns: Sequence[float]) -> bool:
+    """Whether both edges are at the same place between every device's ticks."""
+    for edges in placed.values():
+        first, second = (
+            float(np.interp(edge_ns, edge.middle_ns, np.arange(len(edge.middle_ns))))
+            for edge, edge_ns in zip(edges, edges_ns, strict=True)
+        )
+        if abs((second - first + 0.5) % 1.0 - 0.5) > _SAME_PHASE:
+            return False
+    return True
 
 
 def _doubt(
