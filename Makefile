@@ -77,7 +77,7 @@ reproduce: $(BIN)/joulemark ## Recompute published results, ours beside theirs
 
 .PHONY: bench-meter
 bench-meter: $(VENV)/.dev ## Compare energy meters on one emulated truth (about 20 minutes)
-	@$(BIN)/python benchmarks/meter.py
+	@$(BIN)/python benchmarks/meter.py --write docs/benchmarks/meter.md
 
 BENCH_LOAD_PEERS ?= .build/bench-load
 

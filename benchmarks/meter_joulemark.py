@@ -1,9 +1,10 @@
-"""Runs joulemark's own sampler and arithmetic over a schedule of windows, one GPU at a time."""
+"""Runs joulemark's own sampler over a schedule of windows, and its arithmetic one GPU at a time."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -20,10 +21,11 @@ from harness.sampler import Sampler
 from harness.timeline import POWER_DTYPE, PowerTrace, Window
 
 
-def main(name: str, schedule_file: str, answer_file: str, journal_file: str) -> None:
-    """Sample, then compute every window of every GPU; see `meter_peers.main` for the output."""
+def main(name: str, schedule_file: str, answer_file: str) -> None:
+    """Sample; what `answers` needs goes into *answer_file*, see `meter_peers.main`."""
     planned = name == "joulemark"
-    sampler = Sampler(Path(journal_file), [("nvml", {})])
+    journal = Path(answer_file).with_suffix(".journal")
+    sampler = Sampler(journal, [("nvml", {})])
     sampler.start()
     schedule = Schedule(Path(schedule_file))
     schedule.begin()
@@ -34,16 +36,6 @@ def main(name: str, schedule_file: str, answer_file: str, journal_file: str) -> 
     schedule.end()
     time.sleep(0.5)
     audit = sampler.stop()
-    header, records, _ = read_journal(Path(journal_file), POWER_DTYPE)
-    found = traces(header, records)
-    devices = list(dict.fromkeys(trace.channel.device for trace in found))
-    jobs = [
-        (gpu, [trace for trace in found if trace.channel.device == device], schedule.windows)
-        for gpu, device in enumerate(devices)
-    ]
-    with ProcessPoolExecutor(2) as pool:
-        made = pool.map(partial(_answers, stamps=stamps, planned=planned), jobs)
-        answers = [answer for some in made for answer in some]
     told = {
         "version": f"joulemark {importlib.metadata.version('joulemark')}",
         "wall_s": schedule.wall_s,
@@ -52,9 +44,26 @@ def main(name: str, schedule_file: str, answer_file: str, journal_file: str) -> 
         "counter_hz": audit.counter_hz,
         "period_error_ms": audit.period_error_ms,
         "missed": audit.missed,
-        "answers": answers,
+        "journal": journal.name,
+        "windows": schedule.windows,
+        "stamps": stamps,
+        "planned": planned,
     }
     Path(answer_file).write_text(json.dumps(told), encoding="utf-8")
+
+
+def answers(journal: Path, told: dict[str, Any]) -> list[dict[str, Any]]:
+    """Compute every window of every GPU."""
+    header, records, _ = read_journal(journal, POWER_DTYPE)
+    found = traces(header, records)
+    devices = list(dict.fromkeys(trace.channel.device for trace in found))
+    jobs = [
+        (gpu, [trace for trace in found if trace.channel.device == device], told["windows"])
+        for gpu, device in enumerate(devices)
+    ]
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        made = pool.map(partial(_answers, stamps=told["stamps"], planned=told["planned"]), jobs)
+        return [answer for some in made for answer in some]
 
 
 def _answers(
@@ -91,4 +100,4 @@ def _answer(own: list[PowerTrace], start_ns: int, end_ns: int, *, planned: bool)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:5])
+    main(*sys.argv[1:4])

@@ -26,6 +26,7 @@ class Schedule:
     """The edges and the windows between them, as the parent process wrote them."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         data = json.loads(path.read_text(encoding="utf-8"))
         self.gpus: int = data["gpus"]
         self.marks_s: list[float] = data["marks_s"]
@@ -37,6 +38,7 @@ class Schedule:
 
     def begin(self) -> None:
         """Set the first edge's time, once the meter is ready; CPU is counted from here."""
+        self._path.with_suffix(".ready").touch()
         ready_ns = time.perf_counter_ns()
         self._zero_ns = self._fixed_zero_ns or ready_ns + round(_SETTLE_S * 1e9)
         if self._zero_ns < ready_ns:
@@ -142,9 +144,13 @@ def zeus_monitor(schedule: Schedule) -> list[Answer]:
 
 def zeus_power(schedule: Schedule, *, update_period_s: float | None = 0.05) -> list[Answer]:
     """PowerMonitor, told to poll at 20 Hz: its own choice in 0.16.0 is to poll without pause."""
-    monitor = importlib.import_module("zeus.monitor").PowerMonitor(
-        gpu_indices=list(range(schedule.gpus)), update_period=update_period_s
-    )
+    power_monitor = importlib.import_module("zeus.monitor").PowerMonitor
+    event = importlib.import_module("multiprocessing.synchronize").Event
+    wait = event.wait
+    # It gives its processes 10 s to start, which a busy machine may not manage.
+    event.wait = lambda self, timeout=None: wait(self, timeout and max(timeout, 50.0))
+    monitor = power_monitor(gpu_indices=list(range(schedule.gpus)), update_period=update_period_s)
+    event.wait = wait
     stamps = schedule.stamps()
     time.sleep(0.5)
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from .counter import Knots, stretches
-from .edges import DRAWS, Placed, energy_j, place, snap
+from .edges import DRAWS, Placed, place, snap
 from .errors import CoverageError
+from .inside import bends, draw_shapes, energy_j
 from .lag import Lag, estimate
 from .record import Finding
 from .timeline import Channel, PowerTrace, ReadStatus, Window
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-_QUANTILES: Final = (0.02, 0.98)
+_QUANTILES: Final = (0.01, 0.99)
+_LOCKED_HIGH: Final = 0.75
+"""Of the draws have the higher power at the ticks, of two that cannot be told apart: the worse."""
+_SAME_PHASE: Final = 0.02
+_DOUBT_RATIO: Final = 1.5
+"""A jitter that would make the interval wider than by this is worth a finding."""
 _SEED: Final = 20_261_123
 """Fixed, so that recomputing a run gives the same interval to the last digit."""
 _NEAR_NS: Final = 150_000_000
@@ -53,6 +59,71 @@ def counter_energy_j(
     Raises:
         CoverageError: a counter has no reading in the window, or too few ticks.
     """
+    chosen, start_ns, end_ns = _covered(counters, window, findings)
+    random = np.random.default_rng(_SEED)
+    lags = {name: estimate(knots, averages.get(name), window) for name, knots in chosen.items()}
+    findings += [_lagging(counters[name].channel, lag) for name, lag in lags.items() if lag.lag_s]
+    chosen = {name: _earlier(knots, lags[name].lag_s) for name, knots in chosen.items()}
+    quanta_j = {name: trace.channel.quantum or 0.0 for name, trace in counters.items()}
+    placed: dict[str, list[Placed]] = {}
+    possible_ns: dict[str, float] = {}
+    for name, knots in chosen.items():
+        own, possible_ns[name] = place(knots, (start_ns, end_ns), random, quantum_j=quanta_j[name])
+        placed[name] = _blurred(own, lags[name].sigma_s, random)
+    # A burst reads on to the next tick, which shows the energy of a lag before.
+    burst_ns = min(lag.lag_s for lag in lags.values()) * 1e9 if window.planned else 0.0
+    snapped_ns = [
+        snap(
+            [(chosen[name], edges[side]) for name, edges in placed.items()],
+            asked_ns - burst_ns,
+            planned=window.planned,
+        )
+        for side, asked_ns in enumerate((start_ns, end_ns))
+    ]
+    if snapped_ns[1] <= snapped_ns[0]:
+        raise _too_short(window)
+    total_j, drawn_j, samples = 0.0, np.zeros(DRAWS), 0
+    bent = {name: bends(knots, quanta_j[name]) for name, knots in chosen.items()}
+    shapes = draw_shapes(list(bent.values()), random, DRAWS)
+    # What is in step with the ticks of several is in step with itself.
+    locked = [np.where(random.random(DRAWS) < _LOCKED_HIGH, 1.0, -1.0)] * 2
+    if not _in_phase(placed, snapped_ns):
+        locked[1] = random.choice([-1.0, 1.0], size=DRAWS)
+    for name, edges in placed.items():
+        for side, sign in ((0, -1.0), (1, 1.0)):
+            near_w = _near_w(powers.get(name), snapped_ns[side])
+            best_j, draws_j = energy_j(
+                edges[side],
+                snapped_ns[side],
+                near_w=near_w,
+                own=bent[name],
+                shapes=shapes[side],
+                locked=locked[side],
+            )
+            total_j += sign * best_j
+            drawn_j += sign * draws_j
+            # The counter shows whole quanta, rounded down.
+            drawn_j += sign * random.uniform(0, quanta_j[name], DRAWS)
+        t_ns = counters[name].t_before_ns
+        samples += int(np.count_nonzero((t_ns >= snapped_ns[0]) & (t_ns <= snapped_ns[1])))
+    low_j, high_j = np.quantile(drawn_j, _QUANTILES)
+    doubt = _doubt(chosen, placed, possible_ns, snapped_ns, float(high_j - low_j) / 2)
+    if doubt is not None:
+        findings.append(doubt)
+    gain = max(trace.channel.gain_ratio or 0.0 for trace in counters.values())
+    return (
+        dataclasses.replace(window, start_ns=round(snapped_ns[0]), end_ns=round(snapped_ns[1])),
+        total_j,
+        min(float(low_j), total_j) - gain * total_j,
+        max(float(high_j), total_j) + gain * total_j,
+        samples,
+    )
+
+
+def _covered(
+    counters: Mapping[str, PowerTrace], window: Window, findings: list[Finding]
+) -> tuple[dict[str, Knots], float, float]:
+    """Each device's knots, and the part of the window that all of them reach."""
     chosen: dict[str, Knots] = {}
     start_ns, end_ns = float(window.start_ns), float(window.end_ns)
     for device, trace in counters.items():
@@ -72,49 +143,7 @@ def counter_energy_j(
         start_ns, end_ns = max(start_ns, first_ns), min(end_ns, last_ns)
     if end_ns <= start_ns:
         raise _too_short(window)
-    random = np.random.default_rng(_SEED)
-    lags = {name: estimate(knots, averages.get(name), window) for name, knots in chosen.items()}
-    findings += [_lagging(counters[name].channel, lag) for name, lag in lags.items() if lag.lag_s]
-    chosen = {name: _earlier(knots, lags[name].lag_s) for name, knots in chosen.items()}
-    placed = {
-        name: _blurred(place(knots, (start_ns, end_ns), random)[0], lags[name].sigma_s, random)
-        for name, knots in chosen.items()
-    }
-    # A burst reads on to the next tick, which shows the energy of a lag before.
-    burst_ns = min(lag.lag_s for lag in lags.values()) * 1e9 if window.planned else 0.0
-    snapped_ns = [
-        snap(
-            [(chosen[name], edges[side]) for name, edges in placed.items()],
-            asked_ns - burst_ns,
-            planned=window.planned,
-        )
-        for side, asked_ns in enumerate((start_ns, end_ns))
-    ]
-    if snapped_ns[1] <= snapped_ns[0]:
-        raise _too_short(window)
-    total_j, drawn_j, samples = 0.0, np.zeros(DRAWS), 0
-    # GPUs that share a model work in step: what hides inside a tick hides in all of them.
-    bends = random.uniform(-1, 1, size=(2, DRAWS))
-    for name, edges in placed.items():
-        unseen = random.choice([-1.0, 1.0], size=DRAWS)
-        for side, sign in ((0, -1.0), (1, 1.0)):
-            near_w = _near_w(powers.get(name), snapped_ns[side])
-            best_j, draws_j = energy_j(edges[side], snapped_ns[side], near_w, unseen, bends[side])
-            total_j += sign * best_j
-            drawn_j += sign * draws_j
-            # The counter shows whole quanta, rounded down.
-            drawn_j += sign * random.uniform(0, counters[name].channel.quantum or 0.0, DRAWS)
-        t_ns = counters[name].t_before_ns
-        samples += int(np.count_nonzero((t_ns >= snapped_ns[0]) & (t_ns <= snapped_ns[1])))
-    low_j, high_j = np.quantile(drawn_j, _QUANTILES)
-    gain = max(trace.channel.gain_ratio or 0.0 for trace in counters.values())
-    return (
-        dataclasses.replace(window, start_ns=round(snapped_ns[0]), end_ns=round(snapped_ns[1])),
-        total_j,
-        min(float(low_j), total_j) - gain * total_j,
-        max(float(high_j), total_j) + gain * total_j,
-        samples,
-    )
+    return chosen, start_ns, end_ns
 
 
 def _earlier(knots: Knots, lag_s: float) -> Knots:
@@ -141,6 +170,52 @@ def _lagging(channel: Channel, lag: Lag) -> Finding:
             f"{channel.name}: what a tick shows is {lag.lag_s * 1e3:.0f} ms old (+- "
             f"{lag.sigma_s * 1e3:.0f} ms) by comparison with the average power; edges are"
             " placed accordingly"
+        ),
+    )
+
+
+def _in_phase(placed: Mapping[str, list[Placed]], edges_ns: Sequence[float]) -> bool:
+    """Whether both edges are at the same place between every device's ticks."""
+    for edges in placed.values():
+        first, second = (
+            float(np.interp(edge_ns, edge.middle_ns, np.arange(len(edge.middle_ns))))
+            for edge, edge_ns in zip(edges, edges_ns, strict=True)
+        )
+        if abs((second - first + 0.5) % 1.0 - 0.5) > _SAME_PHASE:
+            return False
+    return True
+
+
+def _doubt(
+    chosen: Mapping[str, Knots],
+    placed: Mapping[str, list[Placed]],
+    possible_ns: Mapping[str, float],
+    edges_ns: Sequence[float],
+    half_j: float,
+) -> Finding | None:
+    """What irregular ticks would add, where the readings do not speak against them."""
+    off_j2 = 0.0
+    for name, knots in chosen.items():
+        for edge, edge_ns in zip(placed[name], edges_ns, strict=True):
+            nearest = int(np.argmin(np.abs(edge.middle_ns - edge_ns)))
+            k = int(edge.index[nearest])
+            # A tick is in its bracket however irregular the others are.
+            bracket_ns = float(knots.high_ns[k] - knots.low_ns[k])
+            before = max(k - 1, 0)
+            span_ns = float(knots.middle_ns[before + 1] - knots.middle_ns[before])
+            power_w = (knots.energy_j[before + 1] - knots.energy_j[before]) / max(span_ns, 1.0)
+            off_j2 += float(power_w * min(possible_ns[name], bracket_ns)) ** 2
+    off_j = float(np.sqrt(off_j2))
+    if off_j < _DOUBT_RATIO * half_j:
+        return None
+    return Finding(
+        code="ticks_uncertain",
+        severity="info",
+        message=(
+            f"the readings do not tell whether the counter's ticks are up to"
+            f" {max(possible_ns.values()) / 1e6:.3g} ms irregular; if they are, the joules are"
+            f" known to +- {off_j:.3g} J, not to +- {half_j:.3g} J; announce the edges or"
+            " measure for longer"
         ),
     )
 

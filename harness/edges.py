@@ -1,4 +1,4 @@
-"""Moves a window's edges to counter ticks, and says what energy at an edge can be."""
+"""Moves a window's edges to counter ticks, and draws when the ticks around them were."""
 
 from __future__ import annotations
 
@@ -17,18 +17,14 @@ if TYPE_CHECKING:
 
     from .counter import Knots
 
-DRAWS: Final = 600
-"""Draws of everything unknown; the quantiles of 600 are steady to a few percent of the width."""
+DRAWS: Final = 1000
+"""Draws of everything unknown."""
 JOINT_LIMIT_NS: Final = 40e9
 """Longer windows get a lattice of their own at each edge: no crystal is steady for ever."""
 REACH_NS: Final = 12e9
 """How far around an edge ticks are used for the lattice."""
 _BURST_NS: Final = 150e6
 _NEIGHBOURS: Final = 3
-_ONE_SIDED_RATIO: Final = 0.2
-_UNSEEN_RATIOS: Final = (0.1, 0.85)
-_SUSPICION: Final = 10.0
-"""A sensor that straddles a step now and then comes near the mean by accident."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +50,8 @@ class Placed:
 
 
 def place(
-    knots: Knots, asked_ns: Sequence[float], random: np.random.Generator
-) -> tuple[list[Placed], float | None]:
+    knots: Knots, asked_ns: Sequence[float], random: np.random.Generator, *, quantum_j: float
+) -> tuple[list[Placed], float]:
     """
     Draw the instants of the knots around each edge.
 
@@ -63,14 +59,15 @@ def place(
         knots: one device's.
         asked_ns: the edges, in order of time.
         random: where the draws come from.
+        quantum_j: the counter's step.
 
     Returns:
-        One for each edge; and the period of the ticks in seconds, None if they
-        are on no lattice.
+        One for each edge; and how irregular the ticks may be for all that the readings
+        say, in nanoseconds; 0.0: that is in the draws already.
     """
     near = [_around(knots, edge) for edge in asked_ns]
     if not knots.each:
-        return [Placed(k, _uniform(knots, k, random), knots.energy_j[k]) for k in near], None
+        return [Placed(k, _uniform(knots, k, random), knots.energy_j[k]) for k in near], 0.0
     if asked_ns[-1] - asked_ns[0] <= JOINT_LIMIT_NS:
         groups = [(near, asked_ns[0] - REACH_NS, asked_ns[-1] + REACH_NS)]
     else:
@@ -78,22 +75,33 @@ def place(
             ([k], edge - REACH_NS, edge + REACH_NS) for k, edge in zip(near, asked_ns, strict=True)
         ]
     placed: list[Placed] = []
-    period_s: float | None = None
+    possible_ns = 0.0
     for members, begin_ns, end_ns in groups:
         inside = np.flatnonzero((knots.low_ns >= begin_ns) & (knots.high_ns <= end_ns))
         wanted = np.unique(np.concatenate(members))
         inside = np.union1d(inside, wanted)
-        fitted = lattice.fit(knots.low_ns[inside], knots.high_ns[inside], random, DRAWS)
+        fitted = lattice.fit(
+            knots.low_ns[inside],
+            knots.high_ns[inside],
+            random,
+            DRAWS,
+            energy_j=knots.energy_j[inside],
+            quantum_j=quantum_j,
+        )
         if fitted is None:
             draws_ns = _uniform(knots, wanted, random)
         else:
-            period_s = fitted.period_s
-            draws_ns = fitted.draw_ns(random, np.searchsorted(inside, wanted))
-            draws_ns = np.clip(draws_ns, knots.low_ns[wanted], knots.high_ns[wanted])
+            possible_ns = max(possible_ns, fitted.possible_ns)
+            draws_ns = fitted.draw_ns(
+                random,
+                np.searchsorted(inside, wanted),
+                knots.low_ns[wanted],
+                knots.high_ns[wanted],
+            )
         for k in members:
             own = draws_ns[:, np.searchsorted(wanted, k)]
             placed.append(Placed(k, own, knots.energy_j[k]))
-    return placed, period_s
+    return placed, possible_ns
 
 
 def _around(knots: Knots, edge_ns: float) -> npt.NDArray[np.int64]:
@@ -132,88 +140,3 @@ def snap(all_placed: Sequence[tuple[Knots, Placed]], asked_ns: float, *, planned
         else:
             edges.append(float(ticks_ns[int(np.argmin(np.abs(ticks_ns - asked_ns)))]))
     return statistics.median_low(edges)
-
-
-def energy_j(
-    placed: Placed,
-    edge_ns: float,
-    near_w: npt.NDArray[np.float64],
-    unseen: npt.NDArray[np.float64],
-    bend: npt.NDArray[np.float64],
-) -> tuple[float, npt.NDArray[np.float64]]:
-    """
-    What a device's cumulative energy was at an edge.
-
-    Args:
-        placed: its knots around the edge.
-        edge_ns: the edge.
-        near_w: its power readings around the edge; may be empty.
-        unseen: shape (DRAWS,), -1 or 1: whether the power at the ticks is below or
-            above what can be seen, see `_unseen_ratio`.
-        bend: shape (DRAWS,), -1 to 1: where between its limits the energy inside a tick
-            is; the same for devices that may work in step.
-
-    Returns:
-        The best guess and DRAWS draws of what it can have been, joules.
-    """
-    times_ns = np.maximum.accumulate(placed.draws_ns, axis=1)
-    best = float(np.interp(edge_ns, placed.middle_ns, placed.energy_j))
-    drawn = np.array([np.interp(edge_ns, row, placed.energy_j) for row in times_ns])
-    middle_ns = placed.middle_ns
-    right = int(np.clip(np.searchsorted(middle_ns, edge_ns), 1, len(middle_ns) - 1))
-    span_s = max(float(middle_ns[right] - middle_ns[right - 1]) / 1e9, 1e-9)
-    rise_j = float(placed.energy_j[right] - placed.energy_j[right - 1])
-    slopes_w = np.diff(placed.energy_j) / np.maximum(np.diff(middle_ns), 1.0) * 1e9
-    levels_w = np.concatenate((slopes_w, near_w))
-    mean_w = rise_j / span_s
-    low_w, high_w = _levels(levels_w, mean_w)
-    # Inside a tick the energy need not rise in a straight line, but it ends where the
-    # next tick says: the deviation is nil at both ends.
-    left_ns, right_ns = times_ns[:, right - 1], times_ns[:, right]
-    part = np.clip((edge_ns - left_ns) / np.maximum(right_ns - left_ns, 1.0), 0.0, 1.0)
-    up_j = span_s * np.minimum(part * (high_w - mean_w), (1 - part) * (mean_w - low_w))
-    down_j = span_s * np.minimum(part * (mean_w - low_w), (1 - part) * (high_w - mean_w))
-    drawn = drawn + np.where(bend > 0, bend * up_j, bend * down_j)
-    # A load in step with the ticks is at the same level at both edges: the caller
-    # draws that level once.
-    nearest = (
-        right
-        if abs(middle_ns[right] - edge_ns) < abs(middle_ns[right - 1] - edge_ns)
-        else (right - 1)
-    )
-    if abs(middle_ns[nearest] - edge_ns) < 1.0:
-        share = _unseen_ratio(near_w, mean_w)
-        drawn = drawn + unseen * share * mean_w * (edge_ns - times_ns[:, nearest]) / 1e9
-    return best, drawn
-
-
-def _levels(levels_w: npt.NDArray[np.float64], mean_w: float) -> tuple[float, float]:
-    """
-    Between which powers a device was inside a tick.
-
-    Readings on one side of the mean alone show a load in step with them: what they
-    never meet lies as far on the other side.
-    """
-    below_w = max(mean_w - float(levels_w.min()), 0.0)
-    above_w = max(float(levels_w.max()) - mean_w, 0.0)
-    least_w = _ONE_SIDED_RATIO * max(below_w, above_w)
-    if below_w < least_w:
-        below_w = above_w
-    if above_w < least_w:
-        above_w = below_w
-    return max(mean_w - below_w, 0.0), mean_w + above_w
-
-
-def _unseen_ratio(near_w: npt.NDArray[np.float64], mean_w: float) -> float:
-    """
-    By what share of its mean the power at a tick may be another without being seen.
-
-    A load in step with the ticks looks constant to the counter. To a power sensor
-    that looks at a part of each period it looks constant, too, but hardly ever at
-    the mean; where both say the same, little is hidden.
-    """
-    least, most = _UNSEEN_RATIOS
-    if not len(near_w) or mean_w <= 0:
-        return most
-    seen = float(np.max(np.abs(near_w - mean_w))) / mean_w
-    return min(max(_SUSPICION * seen, least), most)

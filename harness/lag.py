@@ -88,8 +88,8 @@ def _ticks_ns(
     fitted = lattice.fit(low_ns, high_ns, random, 50)
     if fitted is None:
         return None
-    drawn = fitted.draw_ns(random, np.arange(len(low_ns)))
-    middle_ns: npt.NDArray[np.float64] = np.clip(drawn, low_ns, high_ns).mean(axis=0)
+    drawn = fitted.draw_ns(random, np.arange(len(low_ns)), low_ns, high_ns)
+    middle_ns: npt.NDArray[np.float64] = drawn.mean(axis=0)
     return np.maximum.accumulate(middle_ns)
 
 

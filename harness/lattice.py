@@ -7,26 +7,47 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from . import polygon
+from .steadiness import Steadiness, steadiness
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy.typing as npt
 
-_Points = list[tuple[float, float]]
-
 MIN_TICKS: Final = 4
 """Fewer say nothing about a period."""
-_JITTERS_NS: Final = {6e4: 1.0, 2e5: 0.1, 1e6: 0.02, 3e6: 0.007, 1e7: 0.002}
+_JITTERS: Final = (
+    (1e3, 3e3, 0.30),
+    (3e3, 1e4, 0.18),
+    (1e4, 3e4, 0.10),
+    (3e4, 1e5, 0.05),
+    (1e5, 3e5, 0.04),
+    (3e5, 1e6, 0.07),
+    (1e6, 3e6, 0.12),
+    (3e6, 1e7, 0.10),
+    (1e7, 2e7, 0.04),
+)
 """
-By how much single ticks may be off the lattice, and how likely that is before anything
-was seen. A timer is regular or it is not: the brackets tell, where there are enough.
+By how much single ticks may be off the lattice: from, to (ns), and how likely that is before
+anything was seen. A timer runs off a clock and is regular to microseconds, or off software
+and is late by milliseconds. The brackets tell, where there are enough.
 """
-_GOOD_JITTER_NS: Final = 1e6
 _WIDE_RATIO: Final = 1.2
 _FAR_RATIO: Final = 1.7
 _REFINEMENTS: Final = 3
 _JITTER_LIMIT_RATIO: Final = 0.25
 """Ticks that are off a lattice by more than this share of its period are on none."""
+_FIT_RATIOS: Final = (0.12, 0.01, _JITTER_LIMIT_RATIO)
+"""As the ticks come, by this share of a period; then with ticks left out, by these."""
+_POINTS: Final = 500
+_FEW_RATIO: Final = 0.2
+_ROUNDS: Final = 4
+_FREEDOM: Final = 5.0
+_INFLATION: Final = 1.5
+_NOT_EXCLUDED: Final = 0.1
+_NEVER: Final = 1e-9
+_NOTHING: Final = np.empty((0, 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +62,8 @@ class Lattice:
         x_ns: shape (draws,): tick 0.
         y_ns: shape (draws,): the last tick.
         jitter_ns: shape (draws,): each tick may be off the lattice by this much.
+        possible_ns: the largest jitter that the readings do not speak against, however
+            unlikely it was held to be before them.
     """
 
     base_ns: float
@@ -49,6 +72,7 @@ class Lattice:
     x_ns: npt.NDArray[np.float64]
     y_ns: npt.NDArray[np.float64]
     jitter_ns: npt.NDArray[np.float64]
+    possible_ns: float
 
     @property
     def period_s(self) -> float:
@@ -56,7 +80,11 @@ class Lattice:
         return float(np.mean(self.y_ns - self.x_ns) / self.last) / 1e9
 
     def draw_ns(
-        self, random: np.random.Generator, knots: npt.NDArray[np.int64]
+        self,
+        random: np.random.Generator,
+        knots: npt.NDArray[np.int64],
+        low_ns: npt.NDArray[np.float64],
+        high_ns: npt.NDArray[np.float64],
     ) -> npt.NDArray[np.float64]:
         """
         Instants of some ticks, drawn from all that the brackets allow.
@@ -64,15 +92,19 @@ class Lattice:
         Args:
             random: where the draws come from.
             knots: shape (k,): indices of the knots wanted.
+            low_ns: shape (k,): start of the bracket of each.
+            high_ns: shape (k,): its end.
 
         Returns:
             Shape (draws, k), nanoseconds; a row is of one lattice, so that what the
             ticks have in common (the phase) is in all of them.
         """
         share = self.number[knots] / self.last
-        ticks = self.x_ns[:, None] + (self.y_ns - self.x_ns)[:, None] * share
-        shift = random.uniform(-1.0, 1.0, size=ticks.shape) * self.jitter_ns[:, None]
-        drawn: npt.NDArray[np.float64] = self.base_ns + ticks + shift
+        ticks = self.base_ns + self.x_ns[:, None] + (self.y_ns - self.x_ns)[:, None] * share
+        jitter = self.jitter_ns[:, None]
+        first = np.clip(ticks - jitter, low_ns, high_ns)
+        last = np.clip(ticks + jitter, low_ns, high_ns)
+        drawn: npt.NDArray[np.float64] = first + random.random(ticks.shape) * (last - first)
         return drawn
 
 
@@ -81,6 +113,9 @@ def fit(
     high_ns: npt.NDArray[np.float64],
     random: np.random.Generator,
     draws: int,
+    *,
+    energy_j: npt.NDArray[np.float64] | None = None,
+    quantum_j: float = 0.0,
 ) -> Lattice | None:
     """
     Draw regular lattices that pass through all brackets.
@@ -95,6 +130,8 @@ def fit(
         high_ns: shape (n,): its end.
         random: where the draws come from.
         draws: how many lattices.
+        energy_j: shape (n,): what the counter showed; an even rise tells of even ticks.
+        quantum_j: its step.
 
     Returns:
         None if there are too few ticks, or if they are on no lattice.
@@ -110,74 +147,150 @@ def fit(
         return None
     base_ns = float(low_ns[narrow][0])
     low, high = low_ns[narrow] - base_ns, high_ns[narrow] - base_ns
-    # Nearly any numbering fits a lattice whose ticks may be off by a lot, so first see
-    # whether one fits well.
-    for most_ns in (_GOOD_JITTER_NS, max(_JITTERS_NS)):
-        for number in _numberings((low + high) / 2):
-            limit_ns = min(most_ns, _JITTER_LIMIT_RATIO * float(high[-1]) / int(number[-1]))
-            # Without an area at the largest jitter there is none at the others.
-            if len(_polygon(low - limit_ns, high + limit_ns, number)) > 2:  # noqa: PLR2004
-                found = _weigh(low, high, number, random, draws=draws)
-                if found is not None:
-                    x_ns, y_ns, jitter_ns = found
-                    period_ns = float(np.mean(y_ns - x_ns)) / int(number[-1])
-                    # The value read at a bracket's end is that of the last tick before it.
-                    last = (high_ns - base_ns - float(np.mean(x_ns))) / period_ns
-                    everywhere = np.floor(last).astype(np.int64)
-                    everywhere[narrow] = number
-                    return Lattice(base_ns, everywhere, int(number[-1]), x_ns, y_ns, jitter_ns)
+    number = _numbered(low, high, low_ns - base_ns, high_ns - base_ns)
+    if number is None:
+        return None
+    period_ns = float(high[-1]) / int(number[-1])
+    even = None
+    if energy_j is not None:
+        even = steadiness(energy_j[narrow], number, period_ns=period_ns, quantum_j=quantum_j)
+    x_ns, y_ns, jitter_ns, possible_ns = _weigh(low, high, number, even, random, draws=draws)
+    period_ns = float(np.mean(y_ns - x_ns)) / int(number[-1])
+    # The value read at a bracket's end is that of the last tick before it.
+    last = (high_ns - base_ns - float(np.mean(x_ns))) / period_ns
+    everywhere = np.floor(last).astype(np.int64)
+    everywhere[narrow] = number
+    return Lattice(base_ns, everywhere, int(number[-1]), x_ns, y_ns, jitter_ns, possible_ns)
+
+
+def _numbered(
+    low: npt.NDArray[np.float64],
+    high: npt.NDArray[np.float64],
+    all_low: npt.NDArray[np.float64],
+    all_high: npt.NDArray[np.float64],
+) -> npt.NDArray[np.int64] | None:
+    """
+    The numbering that a lattice fits, as well as can be.
+
+    Nearly any numbering fits a lattice whose ticks may be off by a lot, so first see
+    whether one fits well.
+    """
+    for most_ratio in _FIT_RATIOS:
+        for number in _numberings((low + high) / 2, scan=most_ratio != _FIT_RATIOS[0]):
+            limit_ns = most_ratio * float(high[-1]) / int(number[-1])
+            corners = _allowed(low, high, number, min(limit_ns, _JITTERS[-1][1]))
+            if len(corners) <= 2:  # noqa: PLR2004
+                continue
+            if _quiet(all_low, all_high, number, corners.mean(axis=0), limit_ns):
+                return number
     return None
+
+
+def _quiet(
+    low: npt.NDArray[np.float64],
+    high: npt.NDArray[np.float64],
+    number: npt.NDArray[np.int64],
+    ends: npt.NDArray[np.float64],
+    jitter_ns: float,
+) -> bool:
+    """Whether all ticks that were left out hide in brackets: between those nothing moved."""
+    left_out = np.setdiff1d(np.arange(number[-1]), number)
+    if not len(left_out):
+        return True
+    x, y = ends
+    ticks = x + (y - x) * left_out / number[-1]
+    before = np.searchsorted(low, ticks, side="right") - 1
+    after = np.minimum(before + 1, len(low) - 1)
+    off_ns = np.minimum(ticks - high[before], low[after] - ticks)
+    return bool(np.all(off_ns < jitter_ns))
 
 
 def _weigh(
     low: npt.NDArray[np.float64],
     high: npt.NDArray[np.float64],
     number: npt.NDArray[np.int64],
+    even: Steadiness | None,
     random: np.random.Generator,
     *,
     draws: int,
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
-    """Draws of x, y and jitter by their probability given the brackets."""
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64], float]:
+    """Draws of x, y and jitter by their probability given the brackets; the largest possible."""
     points: list[npt.NDArray[np.float64]] = []
     weights: list[npt.NDArray[np.float64]] = []
     jitters: list[npt.NDArray[np.float64]] = []
+    worth: list[tuple[float, float]] = []
     share = number / number[-1]
-    for jitter_ns, likely in _JITTERS_NS.items():
-        corners = _polygon(low - jitter_ns, high + jitter_ns, number)
+    limit_ns = _JITTER_LIMIT_RATIO * float(high[-1]) / int(number[-1])
+    for least_ns, most_ns, likely in _JITTERS:
+        top_ns = min(most_ns, limit_ns)
+        corners = _allowed(low, high, number, top_ns) if least_ns < limit_ns else _NOTHING
         if len(corners) <= 2:  # noqa: PLR2004
             continue
-        drawn, area = _draw(np.array(corners), random, 2 * draws)
-        ticks = drawn[:, :1] + (drawn[:, 1:] - drawn[:, :1]) * share
-        overlap = np.minimum(ticks + jitter_ns, high) - np.maximum(ticks - jitter_ns, low)
-        chance = np.clip(overlap / (2 * jitter_ns), 1e-9, 1.0)
+        # A bracket that no lattice of these reaches the end of says nothing.
+        ticks = corners[:, :1] + (corners[:, 1:] - corners[:, :1]) * share
+        tells = (ticks.min(axis=0) - top_ns < low) | (ticks.max(axis=0) + top_ns > high)
+        drawn, area = polygon.draw(corners, random, _POINTS)
+        spare = np.full(_POINTS, np.log(area))
+        for turn in range(_ROUNDS):
+            jitter_ns = least_ns * (top_ns / least_ns) ** random.random(_POINTS)
+            log_chance = _log_chance(low[tells], high[tells], share[tells], drawn, jitter_ns)
+            if even is not None:
+                log_chance = log_chance + even.log_chance(jitter_ns)
+            weight = log_chance + spare + np.log(likely)
+            each = np.exp(weight - weight.max())
+            each /= each.sum()
+            if 1 / np.sum(each**2) > _FEW_RATIO * _POINTS:
+                break
+            # Most of the polygon is out of the question: look where the rest is.
+            if turn < _ROUNDS - 1:
+                drawn, spare = _around(drawn, each, random)
         points.append(drawn)
-        weights.append(np.log(chance).sum(axis=1) + np.log(area * likely))
-        jitters.append(np.full(len(drawn), jitter_ns))
-    if not points:
-        return None
+        weights.append(weight)
+        worth.append((top_ns, float(np.logaddexp.reduce(weight)) - np.log(likely)))
+        jitters.append(jitter_ns)
     together = np.concatenate(weights)
-    chances = np.exp(together - together.max())
-    chosen = random.choice(len(chances), size=draws, p=chances / chances.sum())
+    share = np.exp(together - together.max())
+    chosen = random.choice(len(share), size=draws, p=share / share.sum())
     x_ns, y_ns = np.concatenate(points)[chosen].T
-    return x_ns, y_ns, np.concatenate(jitters)[chosen]
+    best = max(value for _, value in worth)
+    possible_ns = max(top_ns for top_ns, value in worth if value > best + np.log(_NOT_EXCLUDED))
+    return x_ns, y_ns, np.concatenate(jitters)[chosen], possible_ns
 
 
-def _draw(
-    corners: npt.NDArray[np.float64], random: np.random.Generator, count: int
-) -> tuple[npt.NDArray[np.float64], float]:
-    """Draw points uniformly from a convex polygon, and give its area."""
-    first, second, third = corners[0], corners[1:-1], corners[2:]
-    # A convex polygon is a fan of triangles; draw one by area, then a point in it.
-    a, b = second - first, third - first
-    areas = np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]) / 2 + 1e-9
-    chosen = random.choice(len(areas), size=count, p=areas / areas.sum())
-    u, v = random.random((2, count))
-    u, v = np.where(u + v > 1, 1 - u, u), np.where(u + v > 1, 1 - v, v)
-    points: npt.NDArray[np.float64] = first + u[:, None] * a[chosen] + v[:, None] * b[chosen]
-    return points, float(areas.sum())
+def _log_chance(
+    low: npt.NDArray[np.float64],
+    high: npt.NDArray[np.float64],
+    share: npt.NDArray[np.float64],
+    drawn: npt.NDArray[np.float64],
+    jitter_ns: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """Log of the probability that all ticks fell into their brackets, for each lattice drawn."""
+    ticks = drawn[:, :1] + (drawn[:, 1:] - drawn[:, :1]) * share
+    jitter = jitter_ns[:, None]
+    overlap = np.minimum(ticks + jitter, high) - np.maximum(ticks - jitter, low)
+    log_chance: npt.NDArray[np.float64] = np.log(np.clip(overlap / (2 * jitter), _NEVER, 1.0)).sum(
+        axis=1
+    )
+    return log_chance
 
 
-def _numberings(middle: npt.NDArray[np.float64]) -> Iterator[npt.NDArray[np.int64]]:
+def _around(
+    drawn: npt.NDArray[np.float64], share: npt.NDArray[np.float64], random: np.random.Generator
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Draw from Student's t around weighted points; and minus the log of each one's density."""
+    middle = share @ drawn
+    off = drawn - middle
+    spread = (off * share[:, None]).T @ off * _INFLATION + np.eye(2)
+    root = np.linalg.cholesky(spread)
+    normal = random.normal(size=drawn.shape)
+    scale = np.sqrt(_FREEDOM / random.chisquare(_FREEDOM, len(drawn)))
+    log_density = -(_FREEDOM / 2 + 1) * np.log1p(
+        np.sum(normal**2, axis=1) * scale**2 / _FREEDOM
+    ) - np.log(2 * np.pi * root[0, 0] * root[1, 1])
+    return middle + (normal @ root.T) * scale[:, None], -log_density
+
+
+def _numberings(middle: npt.NDArray[np.float64], *, scan: bool) -> Iterator[npt.NDArray[np.int64]]:
     """
     Number the ticks, from none left out to every second one.
 
@@ -192,6 +305,8 @@ def _numberings(middle: npt.NDArray[np.float64]) -> Iterator[npt.NDArray[np.int6
         # All were seen but for those in a silence.
         counts = np.where(far, np.maximum(np.rint(steps / steps[~far].mean()), 1), 1)
         yield np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
+    if not scan:
+        return
     for missed in range(1, seen + 1):
         slope, offset = (middle[-1] - middle[0]) / (seen + missed), middle[0]
         number = np.rint((middle - offset) / slope)
@@ -203,44 +318,21 @@ def _numberings(middle: npt.NDArray[np.float64]) -> Iterator[npt.NDArray[np.int6
             yield number.astype(np.int64)
 
 
-def _polygon(
-    low: npt.NDArray[np.float64], high: npt.NDArray[np.float64], number: npt.NDArray[np.int64]
-) -> _Points:
-    """Corners of {(x, y): low <= x + (y - x) * number / last <= high}, empty if there are none."""
-    first, last = (float(low[0]), float(high[0])), (float(low[-1]), float(high[-1]))
-    corners: _Points = [
-        (first[0], last[0]),
-        (first[1], last[0]),
-        (first[1], last[1]),
-        (first[0], last[1]),
-    ]
+def _allowed(
+    low: npt.NDArray[np.float64],
+    high: npt.NDArray[np.float64],
+    number: npt.NDArray[np.int64],
+    jitter_ns: float,
+) -> npt.NDArray[np.float64]:
+    """Corners of {(x, y): low - jitter <= x + (y - x) * number / last <= high + jitter}."""
     share = number / number[-1]
-    # Narrow brackets first: they cut most, and the wide ones then cut nothing.
-    for k in np.argsort(high - low):
-        b = float(share[k])
-        corners = _clip(corners, 1 - b, b, float(high[k]))
-        corners = _clip(corners, b - 1, -b, -float(low[k]))
-        if not corners:
-            break
-    return corners
-
-
-def _clip(corners: _Points, a: float, b: float, limit: float) -> _Points:
-    """The part of a convex polygon where a * x + b * y <= limit."""
-    over = [a * x + b * y - limit for x, y in corners]
-    if max(over, default=0.0) <= 0:
-        return corners
-    kept: _Points = []
-    for k, point in enumerate(corners):
-        previous = corners[k - 1]
-        if (over[k] <= 0) != (over[k - 1] <= 0):
-            part = over[k - 1] / (over[k - 1] - over[k])
-            kept.append(
-                (
-                    previous[0] + part * (point[0] - previous[0]),
-                    previous[1] + part * (point[1] - previous[1]),
-                )
-            )
-        if over[k] <= 0:
-            kept.append(point)
-    return kept
+    upper = np.stack((1 - share, share), axis=1)
+    first, last = ((float(low[k]) - jitter_ns, float(high[k]) + jitter_ns) for k in (0, -1))
+    box = np.array(
+        [(first[0], last[0]), (first[1], last[0]), (first[1], last[1]), (first[0], last[1])]
+    )
+    return polygon.cut(
+        box,
+        np.concatenate((upper, -upper)),
+        np.concatenate((high + jitter_ns, jitter_ns - low)),
+    )

@@ -21,9 +21,11 @@ def truth():
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["meter_truth"] = module
+    sys.path.insert(0, str(BENCHMARK.parent))
     spec.loader.exec_module(module)
     yield module
-    del sys.modules["meter_truth"]
+    sys.path.remove(str(BENCHMARK.parent))
+    del sys.modules["meter_truth"], sys.modules["meter_tables"]
 
 
 def cell(truth, waveform, seconds, *, planned, sensor="ideal", gpus=1):
@@ -60,6 +62,21 @@ def test_edges_found_afterwards(truth, waveform, seconds, limit):
 def test_half_a_second_found_afterwards_says_how_little_it_knows(truth, waveform):
     found = cell(truth, waveform, 0.5, planned=False)
     assert found.covered >= (TRIALS - 1) / TRIALS
+
+
+@pytest.mark.parametrize("sensor", ["jitter 1 ms", "jitter 5 ms"])
+@pytest.mark.parametrize("planned", [True, False])
+def test_ticks_that_jitter_are_in_the_interval(truth, sensor, planned):
+    """Or a finding says that nothing was seen of them and how much they would add."""
+    found = cell(truth, "decode", 5.0, planned=planned, sensor=sensor)
+    assert np.max(np.abs(found.errors)) <= 0.005
+    assert found.covered >= (TRIALS - 2) / TRIALS
+
+
+def test_the_width_is_in_proportion_to_the_errors(truth):
+    """At most three times the middle 95 % of them, of a load that hides nothing."""
+    found = cell(truth, "constant", 5.0, planned=True)
+    assert truth.width_over_spread(found.errors, found.widths) <= 3
 
 
 @pytest.mark.parametrize("sensor", ["lag 50 ms", "lag 100 ms"])

@@ -35,7 +35,7 @@ def test_the_true_tick_is_among_the_drawn_ones(period_ms, phase, seconds, seed):
     found = lattice.fit(low, high, np.random.default_rng(seed), DRAWS)
     assert found is not None
     wanted = np.array([0, len(ticks) // 2])
-    drawn = found.draw_ns(np.random.default_rng(seed), wanted)
+    drawn = found.draw_ns(np.random.default_rng(seed), wanted, low[wanted], high[wanted])
     assert np.all(np.abs(drawn.mean(axis=0) - ticks[wanted]) < 4 * drawn.std(axis=0) + 1e5)
     assert np.all(drawn.std(axis=0) < 30e6)
     assert abs(found.period_s - period_ms / 1e3) < 0.01 * period_ms / 1e3
@@ -48,7 +48,8 @@ def test_more_ticks_narrow_the_phase():
         low, high, _ = brackets(100.3e6, 31e6, polls(seconds))
         found = lattice.fit(low, high, np.random.default_rng(1), DRAWS)
         assert found is not None
-        drawn = found.draw_ns(np.random.default_rng(1), np.array([len(low) // 2]))
+        at = np.array([len(low) // 2])
+        drawn = found.draw_ns(np.random.default_rng(1), at, low[at], high[at])
         widths.append(float(np.std(drawn)))
     assert widths[1] < widths[0]
     assert widths[1] < 0.7e6
@@ -79,6 +80,43 @@ def test_narrow_brackets_show_that_ticks_jitter():
     random = np.random.default_rng(3)
     ticks = np.arange(60) * 1e8 + random.uniform(-3e6, 3e6, 60)
     found = lattice.fit(ticks - 2e5, ticks + 2e5, random, DRAWS)
+    assert found is not None
+    assert np.median(found.jitter_ns) >= 1e6
+
+
+def test_jittering_ticks_seen_by_slow_polls_are_not_numbered_as_twice_as_many():
+    """A lattice of half the period fits nearly anything, but nothing moved at half its ticks."""
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        ticks = np.arange(60) * 1e8 + random.uniform(-5e6, 5e6, 60)
+        reads = polls(6) + random.exponential(1e5, 120)
+        moved = np.searchsorted(reads, ticks[(ticks > reads[0]) & (ticks < reads[-1])])
+        moved = moved[moved > 0]
+        found = lattice.fit(reads[moved - 1], reads[moved], random, DRAWS)
+        assert found is not None
+        assert abs(found.period_s - 0.1) < 0.002
+
+
+def test_an_even_rise_shows_that_ticks_are_even():
+    """Wide brackets alone allow a jitter of a millisecond; energies as even as these do not."""
+    low, high, ticks = brackets(100e6, 3e6, polls(5))
+    jitters = []
+    for energy in (None, np.floor(ticks / 1e9 * 500 * 1000) / 1000):
+        found = lattice.fit(
+            low, high, np.random.default_rng(2), DRAWS, energy_j=energy, quantum_j=1e-3
+        )
+        assert found is not None
+        jitters.append(float(np.quantile(found.jitter_ns, 0.95)))
+    assert jitters[0] > 1e5
+    assert jitters[1] < 5e4
+
+
+def test_jittering_ticks_cannot_be_called_even_by_their_energies():
+    random = np.random.default_rng(4)
+    ticks = np.arange(60) * 1e8 + random.uniform(-3e6, 3e6, 60)
+    found = lattice.fit(
+        ticks - 2e5, ticks + 2e5, random, DRAWS, energy_j=ticks / 1e9 * 500, quantum_j=1e-3
+    )
     assert found is not None
     assert np.median(found.jitter_ns) >= 1e6
 

@@ -18,10 +18,10 @@ LAYERS = {
     "sampler_process schedule mock emulator descriptors settled_counts ask rounds "
     "receiver template chunked",
     "arithmetic": "tokens window integrate counter counter_energy edges lag lattice trapezoid "
-    "latency decompose level window_variants cost.formulas cost.range cost.split "
-    "push.steps roofline.bound roofline.fit roofline.model roofline.search "
-    "stats.bootstrap stats.change stats.effects stats.limit stats.precision "
-    "stats.ratio stats.sequential stats.verdict sweep.pareto",
+    "latency decompose level window_variants inside polygon steadiness cost.formulas "
+    "cost.range cost.split push.steps roofline.bound roofline.fit roofline.model "
+    "roofline.search stats.bootstrap stats.change stats.effects stats.limit "
+    "stats.precision stats.ratio stats.sequential stats.verdict sweep.pareto",
     "L3": "run_log metrics energy performance provenance selection store doctor "
     "surroundings load_findings kept_engine trial certificate cooldown live "
     "conditions subjects checks roles engine_joules claims.formulas claims.recompute "

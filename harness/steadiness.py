@@ -1,0 +1,86 @@
+"""Tells from the energies of successive ticks how irregular the ticks can be at most."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from scipy.special import gammaln
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+_SHARES: Final = (0.25, 0.5, 0.75)
+_MIN_COMPARED: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Steadiness:
+    """
+    How near ticks are to the middle of their neighbours, in energy.
+
+    Args:
+        count: how many ticks were compared.
+        within: shape (k,): numbers of ticks.
+        distance_ns: shape (k,): within which as many of them are.
+    """
+
+    count: int
+    within: npt.NDArray[np.float64]
+    distance_ns: npt.NDArray[np.float64]
+
+    def log_chance(self, jitter_ns: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """
+        Log of the most that energies as even as these can be worth for each jitter.
+
+        A tick that comes up to j early or late adds its power times that to one interval
+        and takes it from the next. Whatever the load does meanwhile, the chance that
+        the two cancel to within u is at most u / j a tick: an uneven load shows nothing,
+        but an even one cannot be made by uneven ticks.
+        """
+        best = np.zeros(len(jitter_ns))
+        for within, distance_ns in zip(self.within, self.distance_ns, strict=True):
+            ways = gammaln(self.count + 1) - gammaln(within + 1) - gammaln(self.count - within + 1)
+            each = np.log(np.minimum(distance_ns / jitter_ns, 1.0))
+            best = np.minimum(best, ways + within * each)
+        return best
+
+
+def steadiness(
+    energy_j: npt.NDArray[np.float64],
+    number: npt.NDArray[np.int64],
+    *,
+    period_ns: float,
+    quantum_j: float,
+) -> Steadiness:
+    """
+    Compare every third tick's energy with what its neighbours' let expect.
+
+    Args:
+        energy_j: shape (n,): the counter at each tick.
+        number: shape (n,): which tick of the lattice each is.
+        period_ns: between two ticks.
+        quantum_j: the counter's step.
+    """
+    middle = np.arange(2, len(number) - 2)
+    # Every third one, so that none is a neighbour of another: what is said of them is
+    # said of ticks that know nothing of each other.
+    whole = number[middle + 2] - number[middle - 2] == 4  # noqa: PLR2004
+    middle = middle[whole & (number[middle] % 3 == 0)]
+    if len(middle) < _MIN_COMPARED:
+        return Steadiness(0, np.empty(0), np.empty(0))
+    far_j = energy_j[middle - 2] + energy_j[middle + 2]
+    near_j = energy_j[middle - 1] + energy_j[middle + 1]
+    rise_j = energy_j[middle + 1] - energy_j[middle - 1]
+    # On a chord lies an even load, on a cubic one that changes evenly.
+    expected_j = (near_j / 2, (4 * near_j - far_j) / 6)
+    # With another power than the mean at a tick the time is off by more or less, but the
+    # joules are the same. Values rounded down make up to four thirds of a quantum.
+    distances_ns = [
+        np.sort((np.abs(energy_j[middle] - each) + 4 / 3 * quantum_j) / rise_j * 2 * period_ns)
+        for each in expected_j
+    ]
+    within = np.array([np.ceil(share * len(middle)) for share in _SHARES])
+    distance_ns = np.concatenate([each[within.astype(np.int64) - 1] for each in distances_ns])
+    return Steadiness(len(middle), np.tile(within, len(distances_ns)), distance_ns)

@@ -1,0 +1,102 @@
+"""Energy between two ticks: bends seen elsewhere, loads in step, hand-computed."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from harness.counter import Knots
+from harness.edges import Placed
+from harness.inside import Bends, bends, draw_shapes, energy_j, levels
+from harness.steadiness import steadiness
+
+DRAWS = 500
+
+
+def knots(energies):
+    """Ticks every 100 ms, each bracketed within 2 ms."""
+    ticks = np.arange(len(energies)) * 1e8
+    return Knots(
+        low_ns=ticks - 1e6,
+        high_ns=ticks + 1e6,
+        energy_j=np.asarray(energies, dtype=float),
+        each=True,
+        fault=None,
+        t_first_ns=0.0,
+        t_last_ns=float(ticks[-1]),
+        longest_gap_s=0.05,
+    )
+
+
+def exact(energies):
+    """Knots whose instants are known exactly."""
+    own = knots(energies)
+    return Placed(np.arange(len(energies)), np.tile(own.middle_ns, (DRAWS, 1)), own.energy_j)
+
+
+def test_an_even_load_has_no_bends():
+    assert np.all(bends(knots(np.arange(20) * 50.0), 1e-3).share == 0)
+
+
+def test_a_step_bends_as_far_as_its_levels_allow():
+    """10 ticks at 100 W, 10 at 300 W: the tick at the step is 10 J below the chord, the most."""
+    energies = np.concatenate((np.arange(11) * 10.0, 100 + np.arange(1, 11) * 30.0))
+    found = bends(knots(energies), 0.0)
+    at = int(np.argmin(np.abs(found.t_ns - 1e9)))
+    assert found.share[at] == pytest.approx(-1.0, abs=1e-3)
+    assert np.count_nonzero(np.abs(found.share) > 1e-9) == 1
+
+
+def test_between_ticks_an_even_load_is_known_exactly():
+    placed = exact(np.arange(6) * 50.0)
+    own = bends(knots(np.arange(20) * 50.0), 1e-3)
+    shape, _ = draw_shapes([own], np.random.default_rng(1), DRAWS)
+    near_w = np.full(5, 500.0)
+    best, drawn = energy_j(
+        placed, 2.5e8, near_w=near_w, own=own, shapes=shape, locked=np.ones(DRAWS)
+    )
+    assert best == pytest.approx(125.0)
+    # A tenth of the load may be in step with the ticks: 0.1 * 500 W * 50 ms.
+    assert drawn == pytest.approx(np.full(DRAWS, 127.5))
+
+
+def test_what_hides_in_step_with_the_ticks_cancels_between_two_edges():
+    placed = exact(np.arange(6) * 50.0)
+    own = bends(knots(np.arange(20) * 50.0), 1e-3)
+    first, second = draw_shapes([own], np.random.default_rng(1), DRAWS)
+    locked = np.where(np.arange(DRAWS) % 2 == 0, 1.0, -1.0)
+    near_w = np.full(5, 70.0)
+    _, start_j = energy_j(placed, 1.5e8, near_w=near_w, own=own, shapes=first, locked=locked)
+    _, end_j = energy_j(placed, 3.5e8, near_w=near_w, own=own, shapes=second, locked=locked)
+    assert np.std(start_j) > 1
+    assert end_j - start_j == pytest.approx(np.full(DRAWS, 100.0))
+
+
+def test_devices_bend_together_as_they_did_before():
+    """The same instant is drawn for all devices of a boundary."""
+    seen = Bends(np.arange(10) * 1e8, np.linspace(-1, 1, 10))
+    first, _ = draw_shapes([seen, dataclasses.replace(seen)], np.random.default_rng(1), DRAWS)
+    assert set(first.when_ns) <= set(seen.t_ns)
+    assert np.mean(np.isnan(first.wild)) == pytest.approx(10 / 11, abs=0.05)
+
+
+def test_levels_seen_on_one_side_only_are_mirrored():
+    assert levels(70.0, 375.0, 375.0) == (pytest.approx(70.0), pytest.approx(680.0))
+
+
+def test_energies_as_even_as_their_quantum_leave_no_room_for_jitter():
+    energies = np.floor(np.arange(60) * 50.0 * 1000) / 1000
+    found = steadiness(energies, np.arange(60), period_ns=1e8, quantum_j=1e-3)
+    # 4/3 mJ of 100 J in two ticks of 100 ms.
+    assert found.distance_ns[0] == pytest.approx(4 / 3 * 1e-3 / 100 * 2e8)
+    assert found.log_chance(np.array([1e3]))[0] == 0
+    assert found.log_chance(np.array([1e5]))[0] < -40
+
+
+def test_uneven_energies_say_nothing_of_a_small_jitter():
+    random = np.random.default_rng(1)
+    energies = np.cumsum(random.uniform(20, 60, 60))
+    found = steadiness(energies, np.arange(60), period_ns=1e8, quantum_j=1e-3)
+    assert np.all(found.log_chance(np.array([1e3, 1e5, 1e6])) == 0)
