@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
-from harness import catalogue_files, cost_point, limit, roofline_model, store
+from harness import catalogue_files, cost_point, decompose, limit, roofline_model, store
 from harness.analysis import phase_splits
+from harness.decompose import Split
 from harness.errors import CoverageError, JoulemarkError
 from harness.integrate import traces, window_energies
 from harness.store import RawRun
-from harness.timeline import PowerTrace, Window
+from harness.timeline import PowerTrace, ReadStatus, Window
+from harness.tokens import TokenTimes, token_times
 
 from . import shapes
 from .arithmetic import Conservation, conserved
@@ -46,7 +49,73 @@ def compute(folder: Path, model: str) -> dict[str, Any]:
     for run in runs:
         by_point.setdefault(run["concurrency"], []).append(run)
     rows = [_row(point, by_point[point], model) for point in sorted(by_point)]
-    return {"model": model, "rows": rows, "runs": runs}
+    pooled = pooled_split([store.load(path) for path in done_runs(folder) if path.name in _good(runs)])
+    split = None if pooled is None else dataclasses.asdict(pooled)
+    if split is not None:
+        split["findings"] = [finding["code"] for finding in split["findings"]]
+    return {"model": model, "rows": rows, "runs": runs, "split": split}
+
+
+def _good(runs: Sequence[Mapping[str, Any]]) -> set[str]:
+    return {run["run"] for run in runs if run.get("status") == "complete"}
+
+
+def pooled_split(raws: Sequence[RawRun]) -> Split | None:
+    """
+    Joules of prefill, decode and idling by `harness.decompose`, over all runs of a sweep at once.
+
+    One run at one concurrency keeps prefill and decode in step; runs at several, with the idle
+    stretch before each, tell them apart, and make the twenty bins that the fit needs. The card's
+    counter goes on between the runs, so their readings are one trace.
+    """
+    counters: list[PowerTrace] = []
+    windows: list[Window] = []
+    tokens: list[TokenTimes] = []
+    requests: list[pd.DataFrame] = []
+    for raw in sorted(raws, key=lambda raw: int(raw.power["t_before_ns"][0]) if len(raw.power) else 0):
+        edges = {mark["mark"]: mark["t_ns"] for mark in raw.marks}
+        own = [
+            trace
+            for trace in traces(raw.power_header, raw.power)
+            if trace.channel.quantity == "energy" and trace.channel.boundary.startswith("gpu")
+        ]
+        if not own or not {"measure_start", "measure_end"} <= edges.keys():
+            continue
+        counters.append(own[0])
+        for name, start, end in (
+            ("loaded_idle", "loaded_idle_start", "loaded_idle_end"),
+            ("load", "measure_start", "measure_end"),
+        ):
+            if start in edges and end in edges:
+                windows.append(Window(name=name, start_ns=edges[start], end_ns=edges[end]))
+        measured = raw.requests[raw.requests["phase"] == "measure"]
+        requests.append(measured)
+        mine = np.isin(raw.events["request"], measured["request"].to_numpy(np.int64))
+        late = raw.events["t_ns"] >= edges["measure_start"]
+        tokens.append(token_times(raw.events[mine & late], measured))
+    if not counters or len({trace.channel.device for trace in counters}) != 1:
+        return None
+    together = PowerTrace(
+        counters[0].channel,
+        *(
+            np.concatenate([getattr(trace, name) for trace in counters])
+            for name in ("t_before_ns", "t_after_ns", "value", "status")
+        ),
+    )
+    if np.any(np.diff(together.value[together.status == ReadStatus.OK]) < 0):
+        return None  # reset between two runs
+    return decompose.split(
+        together,
+        windows,
+        TokenTimes(
+            t_ns=np.concatenate([t.t_ns for t in tokens]),
+            tokens=np.concatenate([t.tokens for t in tokens]),
+            input_t_ns=np.concatenate([t.input_t_ns for t in tokens]),
+            input_tokens=np.concatenate([t.input_tokens for t in tokens]),
+            findings=(),
+        ),
+        pd.concat(requests),
+    )
 
 
 def _run(path: Path, model: str) -> dict[str, Any] | None:
