@@ -19,6 +19,7 @@ import sys
 import tarfile
 import tempfile
 import tomllib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,40 @@ WANTED = {
     # 0.24 to 0.26 pin torch 2.11.0. The wheel on PyPI is built for CUDA 13 (it links libnvrtc.so.13).
     "vllm": ["vllm==0.24.0"],
 }
+_OTHER_CARDS = "kernels for cards or models that are not served here"
+_PRESENT_DOES = "what is present is imported instead"
+_COMPILER = "a compiler is present"
+VLLM_LEFT_OUT = {
+    "flashinfer-cubin": "kernels that vLLM uses if they are there; FlashAttention 3 is in its wheel",
+    "flashinfer-python": "same",
+    "tokenspeed-mla": _OTHER_CARDS,
+    "tokenspeed-triton": _OTHER_CARDS,
+    "tilelang": _OTHER_CARDS,
+    "z3-solver": "tilelang's",
+    "humming-kernels": _OTHER_CARDS,
+    "quack-kernels": _OTHER_CARDS,
+    "nvidia-cutlass-dsl": _OTHER_CARDS,
+    "nvidia-cutlass-dsl-libs-base": _OTHER_CARDS,
+    "nvidia-cutlass-dsl-libs-cu13": _OTHER_CARDS,
+    "cuda-bindings": _PRESENT_DOES,
+    "cuda-core": _PRESENT_DOES,
+    "cuda-pathfinder": _PRESENT_DOES,
+    "cuda-python": _PRESENT_DOES,
+    "cuda-tile": _OTHER_CARDS,
+    "nvidia-cuda-cccl": _COMPILER,
+    "nvidia-cuda-crt": _COMPILER,
+    "nvidia-cuda-nvcc": _COMPILER,
+    "nvidia-cuda-tileiras": _COMPILER,
+    "nvidia-nvvm": _COMPILER,
+    "numba": _PRESENT_DOES,
+    "llvmlite": _PRESENT_DOES,
+    "numpy": _PRESENT_DOES,
+    "grpcio": _PRESENT_DOES,
+    "protobuf": _PRESENT_DOES,
+    "setuptools": _PRESENT_DOES,
+    "pycountry": "for languages of speech models",
+}
+"""Of vLLM's dependencies: what a sweep of gpt-oss on a Hopper card starts without, and why."""
 LLAMA_SDIST = "llama-cpp-python==0.3.36"
 _NOT_BUILT = re.compile(
     r"/(\.git|\.github|docs|models|tests|examples|benches|media|ci|tools/ui|gguf-py|licenses)(/|$)"
@@ -130,13 +165,19 @@ def lacking(installs: list[dict[str, Any]]) -> dict[str, str]:
     fits what the others ask of it, or it is not known and nobody sets an upper limit.
     """
     have = present()
-    asked = _asked_of(installs)
-    wanted = {}
-    for install in installs:
-        name, version = normal(install["metadata"]["name"]), install["metadata"]["version"]
-        if name not in have or not _will_do(have[name], asked.get(name, [])):
-            wanted[name] = version
-    return dict(sorted(wanted.items()))
+    by_name = {normal(install["metadata"]["name"]): install for install in installs}
+    wanted: set[str] = set()
+    while True:
+        # What stays there has its own needs met there: only what is carried asks for anything.
+        asked = _asked_of([by_name[name] for name in wanted])
+        more = {
+            name
+            for name in by_name
+            if name not in have or not _will_do(have[name], asked.get(name, []))
+        }
+        if more <= wanted:
+            return {name: by_name[name]["metadata"]["version"] for name in sorted(wanted)}
+        wanted |= more
 
 
 def _asked_of(installs: list[dict[str, Any]]) -> dict[str, list[SpecifierSet]]:
@@ -161,15 +202,15 @@ def _will_do(version: str | None, asked: list[SpecifierSet]) -> bool:
 def fetch(wanted: dict[str, str], dest: Path) -> list[Path]:
     """Download the wheels of exactly these."""
     dest.mkdir(parents=True, exist_ok=True)
-    for name, version in wanted.items():
-        _pip("download", "--quiet", "--no-deps", "--dest", str(dest), *_target(), f"{name}=={version}")
+    exactly = [f"{name}=={version}" for name, version in wanted.items()]
+    _pip("download", "--quiet", "--no-deps", "--dest", str(dest), *_target(), *exactly)
     return sorted(dest.glob("*.whl"))
 
 
-def gather(requirements: list[str], dest: Path) -> list[Path]:
+def gather(requirements: list[str], dest: Path, *, without: Iterable[str] = ()) -> list[Path]:
     """Resolve, fetch and remove what an earlier resolution left in *dest*."""
-    installs = resolve(requirements)
-    wanted = lacking(installs)
+    wanted = lacking(resolve(requirements))
+    wanted = {name: version for name, version in wanted.items() if name not in set(without)}
     files = fetch(wanted, dest)
     names = {(normal(n), v) for n, v in wanted.items()}
     for path in list(files):
@@ -218,12 +259,13 @@ def main() -> None:
         if chosen.engine == "vllm":
             base = {path.name for path in files}
             wheels = dest / "vllm-wheels"
-            for path in gather([*own_requirements(), *WANTED["vllm"]], wheels):
+            every = [*own_requirements(), *WANTED["vllm"]]
+            for path in gather(every, wheels, without=VLLM_LEFT_OUT):
                 if path.name in base:
                     path.unlink()
-            document = parts.split(wheels, dest / "vllm", limit_bytes=LIMIT_BYTES)
+            parts.split(wheels, dest / "vllm", limit_bytes=LIMIT_BYTES)
             sys.stdout.write(parts.table(dest / "vllm") + "\n")
-            assert document["parts"]
+            _say_left_out(VLLM_LEFT_OUT)
     except BundleError as error:
         sys.stderr.write(f"gpu-bundle: {error}\n")
         sys.exit(2)
@@ -234,7 +276,11 @@ def _report(files: list[Path]) -> None:
         sys.stdout.write(f"{path.stat().st_size:>12,} {path.name}\n")
     total = sum(path.stat().st_size for path in files)
     sys.stdout.write(f"{total:>12,} bytes in {len(files)} wheels\n")
-    for name, why in LEFT_OUT.items():
+    _say_left_out(LEFT_OUT)
+
+
+def _say_left_out(left_out: Mapping[str, str]) -> None:
+    for name, why in left_out.items():
         sys.stdout.write(f"gpu-bundle: left out: {name} ({why})\n")
 
 

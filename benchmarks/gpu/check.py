@@ -80,8 +80,10 @@ def main() -> None:
     failed = False
     wanted = [s for s in (DRY if chosen.dry else FULL) if chosen.stage in {s.name, "all"}]
     for share in wanted:
+        if chosen.again:
+            shutil.rmtree(work / share.name, ignore_errors=True)
         done = read_json(work / share.name / "stage.json")
-        if done and done["status"] == "done" and not chosen.again:
+        if done and done["status"] == "done":
             _say(f"{share.name}: done before, not run again (--again does)")
             continue
         left = deadline - time.monotonic()
@@ -106,14 +108,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("stage", nargs="?", choices=stages, default="all")
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", ".build/gpu-out")))
     parser.add_argument("--work", type=Path, help="default: .build/gpu-work, of a dry run its own")
-    parser.add_argument("--budget-s", type=float, default=560.0, help="for everything together")
+    parser.add_argument("--budget-s", type=float, help="for all together; default 560, dry 355")
     parser.add_argument("--dry", action="store_true", help="emulated GPU, pretended loads, mock engine")
     parser.add_argument("--short", action="store_true", help="the meter's steps at half their length")
-    parser.add_argument("--again", action="store_true", help="also stages that are done")
+    parser.add_argument("--again", action="store_true", help="from the beginning, what is there is dropped")
     parser.add_argument("--engine", choices=("transformers", "vllm", "llama-cpp", "mock"))
     parser.add_argument("--model", help="a shape of shapes.py; for llama-cpp a GGUF file")
     parser.add_argument("--device", choices=("gpu", "cpu"), default="gpu")
     chosen = parser.parse_args()
+    chosen.budget_s = chosen.budget_s or (355.0 if chosen.dry else 560.0)
     chosen.engine = chosen.engine or ("mock" if chosen.dry else "transformers")
     defaults = {"mock": "mock", "vllm": "gpt-oss-120b-mxfp4"}
     chosen.model = chosen.model or defaults.get(chosen.engine, "llama-3.1-8b")

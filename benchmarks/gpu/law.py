@@ -159,9 +159,8 @@ def _polling(meter: Mapping[str, Any]) -> Verdict:
         return _verdict("3", claim, None, "not recorded")
     seen = ", ".join(f"{rate:g} Hz: {watts:.2f} W" for rate, watts in sorted(means.items()))
     spread = (max(means.values()) - min(means.values())) / min(means.values())
-    # Short stretches end at ticks: one tick in the length is what cannot be told.
-    shortest = min(row["seconds"] for row in rows)
-    allowed = max(POLLING_RATIO, 0.05 / shortest)
+    unsure = [row.get("counter_half_width_w") or 0.0 for row in rows]
+    allowed = max(POLLING_RATIO, 2 * max(unsure) / min(means.values()))
     seen += f"; {spread:.2%} apart, {allowed:.2%} can be told"
     return _verdict("3", claim, spread <= allowed, f"idle, by the counter: {seen}")
 
@@ -210,7 +209,7 @@ def _idle(meter: Mapping[str, Any], runs: list[Any]) -> Verdict:
     idle = meter.get("idle", {})
     loaded = [r["metrics"]["gpu_loaded_idle_w"]["value"] for r in runs
               if "gpu_loaded_idle_w" in r.get("metrics", {})]  # fmt: skip
-    words = [f"{name} {w['counter']:.1f} W" for name, w in idle.items() if w.get("counter")]
+    words = [f"{name} {w['counter_w']:.1f} W" for name, w in idle.items() if w.get("counter_w")]
     if loaded:
         words.append(f"engine loaded {min(loaded):.1f} to {max(loaded):.1f} W")
     return _verdict("6", claim, True if loaded else None, "; ".join(words) or "not recorded")

@@ -37,7 +37,7 @@ class Lengths:
     Args:
         ticks_s: quick polling under load.
         rate_s: one of two stretches at each polling rate.
-        half_period_s: of the slow square load.
+        half_period_s: of the slow square load; no multiple of a tick, so that phases vary.
         steps: periods of it.
         window_s: under each of the three loads.
         durations_s: of the windows that are cut from it.
@@ -56,7 +56,7 @@ class Lengths:
 FULL = Lengths(
     ticks_s=8.0,
     rate_s=4.0,
-    half_period_s=2.0,
+    half_period_s=2.03,
     steps=4,
     window_s=23.0,
     durations_s=(0.5, 1.0, 2.0, 5.0, 10.0, 20.0),
@@ -65,7 +65,7 @@ FULL = Lengths(
 SHORT = Lengths(
     ticks_s=4.0,
     rate_s=2.0,
-    half_period_s=1.6,
+    half_period_s=1.57,
     steps=2,
     window_s=7.0,
     durations_s=(0.5, 1.0, 2.0, 5.0),
@@ -165,8 +165,11 @@ def _locked(folder: Path, worker: Worker, phase: float, seconds: float) -> None:
 
 def _rate(folder: Path, worker: Worker, rate_hz: float, turn: int, seconds: float) -> None:
     name = f"rate_{rate_hz:g}_{turn}"
-    with recorded(folder, name, power_hz=rate_hz, counter_hz=rate_hz) as (_, step):
+    with recorded(folder, name, power_hz=rate_hz, counter_hz=rate_hz) as (sampler, step):
+        # Announced edges: their bursts place them as well at 5 Hz as at 200.
+        start_ns = sampler.mark()
         step["load"] = worker.hold("idle", seconds)
+        step["window_ns"] = [start_ns, sampler.mark()]
 
 
 def _calls_loaded(folder: Path, worker: Worker) -> None:

@@ -33,7 +33,6 @@ WINDOWS_EACH = 8
 _SETTLED_S = 1.3
 """After a load begins: the average power is a mean over one second."""
 _GOLDEN = 0.6180339887498949
-_SENSES = ("counter", "instant", "average")
 
 
 def compute(folder: Path, *, world_file: str | None = None) -> dict[str, Any]:
@@ -196,11 +195,31 @@ def _locked(folder: Path) -> list[dict[str, Any]]:
             "on_ratio": on_ns / (end_ns - inside[0][0]) if inside else None,
             "pulses": len(inside),
         }
-        for sense, trace in channels.items():
-            of = slope_w if sense == "counter" else mean_w
-            row[f"{sense}_w"] = of(trace, start_ns, end_ns)
+        row |= _watts(channels, start_ns, end_ns)
         rows.append(row)
     return rows
+
+
+def _watts(
+    channels: Mapping[str, PowerTrace], start_ns: float, end_ns: float, *, planned: bool = False
+) -> dict[str, Any]:
+    """Of each reading; the counter's as joulemark meters it, with half the width of its interval."""
+    found: dict[str, Any] = {}
+    for sense in ("instant", "average"):
+        if sense in channels:
+            found[f"{sense}_w"] = mean_w(channels[sense], start_ns, end_ns)
+    if "counter" in channels:
+        edges = {"start_ns": int(start_ns), "end_ns": int(end_ns)}
+        window = Window(name="stretch", **edges, planned=planned)
+        try:
+            energy = window_energies(list(channels.values()), window)[0]
+        except CoverageError:
+            found["counter_w"] = slope_w(channels["counter"], start_ns, end_ns)
+        else:
+            found["counter_w"] = energy.average_w
+            half_j = (energy.high_j - energy.low_j) / 2
+            found["counter_half_width_w"] = half_j / energy.window.duration_s
+    return found
 
 
 def _rates(folder: Path) -> list[dict[str, Any]]:
@@ -212,16 +231,13 @@ def _rates(folder: Path) -> list[dict[str, Any]]:
             channels = gpu_channels(traces_of(folder, name))
             if not step or not channels:
                 continue
-            held = step["load"]
+            start_ns, end_ns = step["window_ns"]
             row: dict[str, Any] = {
                 "asked_hz": rate_hz,
                 "in_force_hz": [step["audit"]["power_hz"], step["audit"]["counter_hz"]],
-                "seconds": (held["end_ns"] - held["start_ns"]) / 1e9,
+                "seconds": (end_ns - start_ns) / 1e9,
             }
-            for sense, trace in channels.items():
-                of = slope_w if sense == "counter" else mean_w
-                row[f"{sense}_w"] = of(trace, held["start_ns"], held["end_ns"])
-            rows.append(row)
+            rows.append(row | _watts(channels, start_ns, end_ns, planned=True))
     return rows
 
 
@@ -234,13 +250,10 @@ def _idle(folder: Path) -> dict[str, Any]:
         if not step or not channels:
             continue
         if "load" in step:
-            edges = (step["load"]["start_ns"] + 5e8, step["load"]["end_ns"])
+            edges = [step["load"]["start_ns"] + 5e8, step["load"]["end_ns"]]
         else:
-            edges = tuple(step["window_ns"])
-        found[key] = {
-            sense: (slope_w if sense == "counter" else mean_w)(trace, *edges)
-            for sense, trace in channels.items()
-        }
+            edges = step["window_ns"]
+        found[key] = _watts(channels, *edges, planned="window_ns" in step)
     return found
 
 

@@ -82,7 +82,8 @@ def _lines(results: Mapping[str, Any]) -> Iterator[str]:
     for key in ("meter_problem", "known_work_problem", "engine_problem"):
         if key in results:
             yield f"\nProblem: {key}: {results[key]}"
-    yield "\n## The law of measurement, point by point\n"
+    kind = "" if results["power_kind"] == "measured" else f" ({str(results['power_kind']).upper()})"
+    yield f"\n## The law of measurement, point by point{kind}\n"
     yield from _table(
         ("point", "claim", "verdict", "seen"),
         [(v["point"], v["claim"], v["verdict"], v["seen"]) for v in results["law"]],
@@ -197,7 +198,10 @@ def _rates(meter: Mapping[str, Any]) -> Iterator[str]:
         yield "\n## Idle watts\n"
         yield from _table(
             ("state", "counter", "instant", "average"),
-            [(k, *(_n(v.get(s), 2) for s in ("counter", "instant", "average"))) for k, v in idle.items()],
+            [
+                (k, *(_n(v.get(f"{s}_w"), 2) for s in ("counter", "instant", "average")))
+                for k, v in idle.items()
+            ],
         )
     rows = meter.get("rates", [])
     if rows:
@@ -218,7 +222,9 @@ def _known_work(found: Mapping[str, Any]) -> Iterator[str]:
     yield "\n## Known work\n"
     yield f"{(found.get('worker') or {}).get('device')}. Joules at the card, above idle: less the"
     yield "watts of the same context doing nothing. Roofline: `joulemark explain`'s figure.\n"
-    roofline = found.get("roofline", {})
+    # Work that was only pretended says nothing of a card's energy.
+    pretended = (found.get("worker") or {}).get("pretended")
+    roofline = {} if pretended else found.get("roofline", {})
     rows = []
     for kind, unit, rate in (("compute", "pJ/FLOP", "FLOP/s"), ("memory", "pJ/bit", "bit/s")):
         mean = found.get(kind, {}).get("mean")
@@ -226,7 +232,7 @@ def _known_work(found: Mapping[str, Any]) -> Iterator[str]:
             rows.append(
                 (kind, f"{mean['per_s']:.4g} {rate}", _n(mean["average_w"], 1), _n(mean["idle_w"], 1),
                  f"{mean['pj_each_gross']:.4g} {unit}", f"{mean['pj_each_above_idle']:.4g}",
-                 roofline.get(f"{kind}_pj_each"), f"{roofline.get(f'{kind}_per_s') or 0:.4g}",
+                 roofline.get(f"{kind}_pj_each"), _rated(roofline.get(f"{kind}_per_s")),
                  _pct(mean["spread_ratio"], 2), mean["n"])
             )  # fmt: skip
     yield from _table(
@@ -263,6 +269,10 @@ def _engine(sweep: Mapping[str, Any]) -> Iterator[str]:
          "ML.ENERGY v3 (other engine, real weights)", "roofline"),
         rows,
     )  # fmt: skip
+
+
+def _rated(value: float | None) -> str:
+    return "not comparable" if value is None else f"{value:.4g}"
 
 
 def _ci(found: Mapping[str, Any] | None, digits: int) -> str | None:
