@@ -68,11 +68,10 @@ def nvml_folder() -> str | None:
 def main() -> None:
     """Set the environment up and become `check.py`."""
     if os.environ.get(_MARK) is None:
-        paths = [str(ROOT)]
         found = site()
-        if found is not None:
-            paths.insert(0, str(found))
-        joined = os.pathsep.join([*paths, *filter(None, [os.environ.get("PYTHONPATH")])])
+        # Ours last: an engine that was installed by hand may need other versions.
+        given = os.environ.get("PYTHONPATH")
+        joined = os.pathsep.join(str(p) for p in (ROOT, given, found) if p)
         variables = {**os.environ, _MARK: str(found or "none"), "PYTHONPATH": joined}
         variables.setdefault("PYTHONUNBUFFERED", "1")
         folder = nvml_folder()

@@ -31,6 +31,8 @@ from . import parts
 ROOT = Path(__file__).resolve().parents[2]
 PRESENT = Path(__file__).with_name("present.txt")
 LIMIT_BYTES = 60 << 20
+PART_BYTES = 58 << 20
+"""Below the limit by the working tree that travels with every part."""
 LEFT_OUT = {"xllamacpp": "a CPU build of llama.cpp; only the engine llama_cpp needs it"}
 """Of joulemark's own dependencies: what the protocol does without, and why."""
 WANTED = {
@@ -73,9 +75,12 @@ VLLM_LEFT_OUT = {
 }
 """Of vLLM's dependencies: what a sweep of gpt-oss on a Hopper card starts without, and why."""
 LLAMA_SDIST = "llama-cpp-python==0.3.36"
+_INSIDE = "vendor/llama.cpp/"
 _NOT_BUILT = re.compile(
-    r"/(\.git|\.github|docs|models|tests|examples|benches|media|ci|tools/ui|gguf-py|licenses)(/|$)"
+    r"(\.git|\.github|docs|models|tests|examples|benches|media|ci|gguf-py|scripts|pocs)/"
+    r"|ggml/src/ggml-(cann|hexagon|metal|musa|opencl|openvino|sycl|virtgpu|vulkan|webgpu|zdnn)/"
 )
+"""What neither a CUDA nor a CPU build reads."""
 _PINNED_ANYWAY = ("torch", "torchvision", "torchaudio")
 """Too large to carry, and bound to the driver: what is wanted must do with these."""
 _MACHINE = {
@@ -230,13 +235,14 @@ def llama_source(dest: Path) -> Path:
              "--dest", scratch, LLAMA_SDIST)  # fmt: skip
         sdist = next(Path(scratch).glob("*.tar.gz"))
         dest.mkdir(parents=True, exist_ok=True)
-        slim = dest / "llama.cpp.tar.xz"
-        with tarfile.open(sdist) as old, tarfile.open(slim, "w:xz") as new:
+        slim = dest / "llama.cpp.tar.gz"
+        with tarfile.open(sdist) as old, tarfile.open(slim, "w:gz") as new:
             for member in old:
-                inside = member.name.partition("/vendor/llama.cpp")[2]
-                if inside and member.isfile() and not _NOT_BUILT.search(inside):
-                    member.name = f"llama.cpp{inside}"
-                    new.addfile(member, old.extractfile(member))
+                inside = member.name.partition("/")[2].partition(_INSIDE)
+                if inside[0] or not member.isfile() or _NOT_BUILT.match(inside[2]):
+                    continue
+                member.name = f"llama.cpp/{inside[2]}"
+                new.addfile(member, old.extractfile(member))
     return slim
 
 
@@ -263,7 +269,7 @@ def main() -> None:
             for path in gather(every, wheels, without=VLLM_LEFT_OUT):
                 if path.name in base:
                     path.unlink()
-            parts.split(wheels, dest / "vllm", limit_bytes=LIMIT_BYTES)
+            parts.split(wheels, dest / "vllm", limit_bytes=PART_BYTES)
             sys.stdout.write(parts.table(dest / "vllm") + "\n")
             _say_left_out(VLLM_LEFT_OUT)
     except BundleError as error:
