@@ -1,4 +1,4 @@
-"""The arithmetic of the protocol for a real card, on synthetic sensors whose properties are known."""
+"""The arithmetic of the protocol for a real card, on synthetic sensors of known properties."""
 
 from __future__ import annotations
 
@@ -271,7 +271,7 @@ def test_what_is_present_and_fits_is_not_carried():
             install("httptools", "0.9.0"),
         ]
     )
-    # numpy 2.5.2 is there and does not fit; numba's version there is not known, but one is demanded.
+    # numpy 2.5.2 is there and does not fit; numba's version is not known, but one is demanded.
     assert found == {"engine": "1.0", "httptools": "0.9.0", "numba": "0.65.0", "numpy": "2.4.9"}
 
 
@@ -325,9 +325,9 @@ def replay(path: Path, hertz: float) -> list[PowerTrace]:
     rows = {number: [] for number in range(len(session.calls))}
     for _ in range(int(session.duration_s * hertz)):
         clock.advance_s(1 / hertz)
-        for number in rows:
+        for number, own in rows.items():
             value, status = session.read(number)[0]
-            rows[number].append((clock.now_ns(), value, int(status)))
+            own.append((clock.now_ns(), value, int(status)))
     found = []
     for number, channels in enumerate(session.calls):
         t_ns, value, status = (np.array(column) for column in zip(*rows[number], strict=True))

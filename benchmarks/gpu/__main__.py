@@ -18,8 +18,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 WHEELS = ROOT / ".build" / "gpu-bundle" / "wheels"
-NEEDED = ("click", "httptools", "numpy", "orjson", "pandas", "pyarrow", "pynvml", "ruptures", "scipy",
-          "uvloop")  # fmt: skip
+NEEDED = ("click", "httptools", "numpy", "orjson", "pandas", "pyarrow", "pynvml", "ruptures",
+          "scipy", "uvloop")  # fmt: skip
 NVML_FOLDERS = ("/usr/local/nvidia/lib64", "/usr/local/nvidia/lib", "/usr/lib/x86_64-linux-gnu",
                 "/usr/lib64", "/usr/lib/wsl/lib", "/run/opengl-driver/lib")  # fmt: skip
 _MARK = "JOULEMARK_GPU_CHECK_SITE"
@@ -31,7 +31,7 @@ def lacking() -> list[str]:
 
 
 def site() -> Path | None:
-    """The folder with the bundle's packages in it, made if need be; None: not needed, or no bundle."""
+    """Make, if need be, the folder with the bundle's packages; None: not needed, or no bundle."""
     if not lacking() or sys.version_info[:2] != (3, 12):
         return None
     wheels = sorted(WHEELS.glob("*.whl")) if WHEELS.is_dir() else []
@@ -78,18 +78,18 @@ def main() -> None:
         if folder is not None:
             others = os.environ.get("LD_LIBRARY_PATH")
             variables["LD_LIBRARY_PATH"] = f"{folder}:{others}" if others else folder
-        os.execve(
+        os.execve(  # noqa: S606 - this very program again
             sys.executable, [sys.executable, "-m", "benchmarks.gpu", *sys.argv[1:]], variables
         )
     missing = lacking()
     if missing:
         sys.stderr.write(
-            f"gpu-check: not installed here: {', '.join(missing)}; run `make gpu-bundle` on a machine"
-            f" with a network and carry {WHEELS.relative_to(ROOT)} along (wheels for Python 3.12; this"
-            f" is {sys.version_info.major}.{sys.version_info.minor})\n"
+            f"gpu-check: not installed here: {', '.join(missing)}; run `make gpu-bundle` on a"
+            f" machine with a network and carry {WHEELS.relative_to(ROOT)} along (wheels for Python"
+            f" 3.12; this is {sys.version_info.major}.{sys.version_info.minor})\n"
         )
         sys.exit(2)
-    from . import check
+    from . import check  # noqa: PLC0415 - only now is what it needs importable
 
     check.main()
 

@@ -1,5 +1,5 @@
 """
-What readings say of the sensor that gave them: ticks, delays at a step, slopes, sums that must hold.
+What readings say of the sensor that gave them: ticks, delays, slopes, sums that must hold.
 
 Pure functions over recorded traces, so that they are tested on synthetic sensors with known
 properties, and so that a recording made on a GPU machine is analysed again anywhere.
@@ -214,7 +214,7 @@ def power_delays_s(trace: PowerTrace, steps: Sequence[Step]) -> list[float]:
 
 
 def slope_w(trace: PowerTrace, start_ns: float, end_ns: float) -> float | None:
-    """Watts of a counter between its first and its last tick in [start_ns, end_ns]; None: too few."""
+    """Watts of a counter from its first to its last tick in [start_ns, end_ns]; None: too few."""
     found = changes(trace)
     inside = (found.low_ns >= start_ns) & (found.high_ns <= end_ns)
     t_ns, value = found.middle_ns[inside], found.value[inside]
@@ -275,7 +275,9 @@ def conserved(
     watts = [joules / (end - start) for start, end, joules in parts]
     between = (parts[0][0] - whole[0]) * watts[0] + (whole[1] - parts[-1][1]) * watts[-1]
     for (left, before), (right, after) in zip(
-        zip(parts[:-1], watts[:-1], strict=True), zip(parts[1:], watts[1:], strict=True), strict=True
+        zip(parts[:-1], watts[:-1], strict=True),
+        zip(parts[1:], watts[1:], strict=True),
+        strict=True,
     ):
         between += (right[0] - left[1]) * (before + after) / 2
     joules = tuple(part[2] for part in parts)

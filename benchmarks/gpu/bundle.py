@@ -37,14 +37,14 @@ LEFT_OUT = {"xllamacpp": "a CPU build of llama.cpp; only the engine llama_cpp ne
 """Of joulemark's own dependencies: what the protocol does without, and why."""
 WANTED = {
     "transformers": ["transformers[serving]"],
-    # 0.24 to 0.26 pin torch 2.11.0. The wheel on PyPI is built for CUDA 13 (it links libnvrtc.so.13).
+    # 0.24 to 0.26 pin torch 2.11.0. The wheel on PyPI is of CUDA 13: it links libnvrtc.so.13.
     "vllm": ["vllm==0.24.0"],
 }
 _OTHER_CARDS = "kernels for cards or models that are not served here"
 _PRESENT_DOES = "what is present is imported instead"
 _COMPILER = "a compiler is present"
 VLLM_LEFT_OUT = {
-    "flashinfer-cubin": "kernels that vLLM uses if they are there; FlashAttention 3 is in its wheel",
+    "flashinfer-cubin": "used if it is there; FlashAttention 3 is in vLLM's own wheel",
     "flashinfer-python": "same",
     "tokenspeed-mla": _OTHER_CARDS,
     "tokenspeed-triton": _OTHER_CARDS,
@@ -115,7 +115,7 @@ def present() -> dict[str, str | None]:
 
 
 def own_requirements() -> list[str]:
-    """joulemark's dependencies, as pyproject.toml has them, but for those left out."""
+    """Our own dependencies, as pyproject.toml has them, but for those left out."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return [
         text
@@ -125,7 +125,7 @@ def own_requirements() -> list[str]:
 
 
 def _target() -> list[str]:
-    """pip's options for the machine, whatever Python runs here."""
+    """Options of pip for the machine, whatever Python runs here."""
     platforms = [f"manylinux_2_{minor}_x86_64" for minor in range(39, 4, -1)]
     platforms += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64"]
     # pip checks Requires-Python against the Python it runs under, even for another target.
@@ -229,7 +229,7 @@ def gather(requirements: list[str], dest: Path, *, without: Iterable[str] = ()) 
 
 
 def llama_source(dest: Path) -> Path:
-    """llama.cpp's sources with their CUDA kernels, out of an sdist; what no build reads is left out."""
+    """Sources of llama.cpp with its CUDA kernels, out of an sdist, without what no build reads."""
     with tempfile.TemporaryDirectory() as scratch:
         _pip("download", "--quiet", "--no-deps", "--no-binary", LLAMA_SDIST.partition("==")[0],
              "--dest", scratch, LLAMA_SDIST)  # fmt: skip
@@ -261,7 +261,9 @@ def main() -> None:
         files = gather([*own_requirements(), *WANTED["transformers"]], dest / "wheels")
         _report(files)
         if sum(path.stat().st_size for path in files) > LIMIT_BYTES:
-            raise BundleError(f"the bundle is over {LIMIT_BYTES >> 20} MiB; leave something out")
+            raise BundleError(  # noqa: TRY301 - told like any other
+                f"the bundle is over {LIMIT_BYTES >> 20} MiB; leave something out"
+            )
         if chosen.engine == "vllm":
             base = {path.name for path in files}
             wheels = dest / "vllm-wheels"

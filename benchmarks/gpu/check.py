@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,9 +110,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", ".build/gpu-out")))
     parser.add_argument("--work", type=Path, help="default: .build/gpu-work, of a dry run its own")
     parser.add_argument("--budget-s", type=float, help="for all together; default 560, dry 355")
-    parser.add_argument("--dry", action="store_true", help="emulated GPU, pretended loads, mock engine")
-    parser.add_argument("--short", action="store_true", help="the meter's steps at half their length")
-    parser.add_argument("--again", action="store_true", help="from the beginning, what is there is dropped")
+    parser.add_argument(
+        "--dry", action="store_true", help="emulated GPU, pretended loads, mock engine"
+    )
+    parser.add_argument(
+        "--short", action="store_true", help="the meter's steps at half their length"
+    )
+    parser.add_argument(
+        "--again", action="store_true", help="from the beginning, what is there is dropped"
+    )
     parser.add_argument("--engine", choices=("transformers", "vllm", "llama-cpp", "mock"))
     parser.add_argument("--model", help="a shape of shapes.py; for llama-cpp a GGUF file")
     parser.add_argument("--device", choices=("gpu", "cpu"), default="gpu")
@@ -141,9 +148,10 @@ def _stage(
     _say(f"{name}: begins, {seconds:.0f} s at most")
     # The stage ends its sweep in good order before it is ended itself.
     inner = max(seconds - 25.0, 30.0) if name == "engine" else seconds
-    argv = [sys.executable, "-m", "benchmarks.gpu.stage", name, "--work", str(chosen.work.absolute()),
-            "--out", str(chosen.out.absolute()), "--seconds", f"{inner:.0f}",
-            "--engine", chosen.engine, "--model", chosen.model, "--device", chosen.device]  # fmt: skip
+    work, out = str(chosen.work.absolute()), str(chosen.out.absolute())
+    argv = [sys.executable, "-m", "benchmarks.gpu.stage", name, "--work", work, "--out", out]
+    argv += ["--seconds", f"{inner:.0f}", "--device", chosen.device]
+    argv += ["--engine", chosen.engine, "--model", chosen.model]
     argv += [flag for flag, on in (("--dry", chosen.dry), ("--short", chosen.short)) if on]
     with (chosen.work / "log.txt").open("ab") as log:
         process = subprocess.Popen(
@@ -171,8 +179,6 @@ class _Deadline:
     """Ends a process group: asked first, forced ten seconds later."""
 
     def __init__(self, process: subprocess.Popen[str], seconds: float) -> None:
-        import threading
-
         self._process = process
         self.passed = False
         self._timers = [

@@ -7,6 +7,7 @@ import time
 import urllib.request
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from harness.emulator import build, make, waveform
 from harness.emulator.live import LiveWriter
@@ -16,7 +17,7 @@ from harness.emulator.world import WORLD_VARIABLE
 from harness.errors import ConfigError
 from harness.exposition import Exposition
 
-from .loads import LIVE_VARIABLE, PRETENDED_W
+from .devices import LIVE_VARIABLE, PRETENDED_W
 
 DRIVER = Path("/proc/driver/nvidia/version")
 LAG_S, NOISE_W, CALL_S, ENERGY_CALL_S = 0.05, 1.0, 30e-6, 120e-6
@@ -67,7 +68,7 @@ class Follower:
     _done: threading.Event | None = None
     _thread: threading.Thread | None = None
 
-    def __enter__(self) -> Follower:
+    def __enter__(self) -> Self:
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._follow, args=(self._done,), daemon=True)
         self._thread.start()

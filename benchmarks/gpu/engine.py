@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import emulated, random_weights, shapes
-from .loads import LIVE_VARIABLE
+from .devices import LIVE_VARIABLE
 
 REPEATS = 3
 _ENGINE_START_S = 60.0
@@ -128,7 +128,7 @@ def _sweep(
 
 
 def _toml(engine: str, chosen: Plan) -> str:
-    lines = f"""# Written by benchmarks/gpu/engine.py.
+    return f"""# Written by benchmarks/gpu/engine.py.
 [engine]
 {engine}
 [workload]
@@ -158,7 +158,6 @@ order = "random"
 [sweep.grid]
 "load.concurrency" = {list(chosen.concurrencies)}
 """
-    return lines
 
 
 def _real(folder: Path, chosen: Plan, variables: dict[str, str]) -> str:
@@ -192,7 +191,7 @@ def _llama_cpp(chosen: Plan) -> str:
 
 
 def _mock(stack: contextlib.ExitStack, folder: Path) -> str:
-    """joulemark's own mock server, and an emulated power that follows its counters."""
+    """Start our own mock server, and an emulated power that follows its counters."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

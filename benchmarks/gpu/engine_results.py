@@ -1,8 +1,9 @@
-"""Computes from the runs of stage `engine` what their tokens cost, and whether the joules add up."""
+"""Computes from the runs of stage `engine` what tokens cost, and whether the joules add up."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import statistics
@@ -49,7 +50,9 @@ def compute(folder: Path, model: str) -> dict[str, Any]:
     for run in runs:
         by_point.setdefault(run["concurrency"], []).append(run)
     rows = [_row(point, by_point[point], model) for point in sorted(by_point)]
-    pooled = pooled_split([store.load(path) for path in done_runs(folder) if path.name in _good(runs)])
+    pooled = pooled_split(
+        [store.load(path) for path in done_runs(folder) if path.name in _good(runs)]
+    )
     split = None if pooled is None else dataclasses.asdict(pooled)
     if split is not None:
         split["findings"] = [finding["code"] for finding in split["findings"]]
@@ -72,7 +75,9 @@ def pooled_split(raws: Sequence[RawRun]) -> Split | None:
     windows: list[Window] = []
     tokens: list[TokenTimes] = []
     requests: list[pd.DataFrame] = []
-    for raw in sorted(raws, key=lambda raw: int(raw.power["t_before_ns"][0]) if len(raw.power) else 0):
+    for raw in sorted(
+        raws, key=lambda raw: int(raw.power["t_before_ns"][0]) if len(raw.power) else 0
+    ):
         edges = {mark["mark"]: mark["t_ns"] for mark in raw.marks}
         own = [
             trace
@@ -136,7 +141,9 @@ def _run(path: Path, model: str) -> dict[str, Any] | None:
             for key, value in record.metrics.items()
             if key in _METRICS
         },
-        "window_s": next((w["duration_s"] for w in record.windows if w["name"] != "loaded_idle"), None),
+        "window_s": next(
+            (w["duration_s"] for w in record.windows if w["name"] != "loaded_idle"), None
+        ),
         "invalid": invalid,
         "warnings": [f.code for f in record.findings if f.severity == "warning"],
     }
@@ -180,7 +187,7 @@ def adds_up(power: Sequence[PowerTrace], edges_ns: Sequence[int]) -> Conservatio
         return energy.window.start_ns / 1e9, energy.window.end_ns / 1e9, energy.energy_j
 
     try:
-        parts = [metered(a, b) for a, b in zip(edges_ns[:-1], edges_ns[1:], strict=True)]
+        parts = [metered(a, b) for a, b in itertools.pairwise(edges_ns)]
         return conserved(metered(edges_ns[0], edges_ns[-1]), parts)
     except CoverageError:
         return None

@@ -1,4 +1,4 @@
-"""Stage `known-work`: joules of matrix products and memory copies whose FLOP and bytes are known."""
+"""Stage `known-work`: joules of matrix products and copies whose FLOP and bytes are known."""
 
 from __future__ import annotations
 

@@ -173,7 +173,9 @@ def _calls(meter: Mapping[str, Any]) -> Verdict:
     costs = {name.split(":")[-2 if name.count(":") > 2 else -1]: us[0]
              for name, us in sampler["call_us"].items()}  # fmt: skip
     words = ", ".join(f"{name} {us:.0f} us" for name, us in costs.items())
-    seen = f"p50 of a call: {words}; in force {sampler['power_hz']:g} and {sampler['counter_hz']:g} Hz"
+    seen = (
+        f"p50 of a call: {words}; in force {sampler['power_hz']:g} and {sampler['counter_hz']:g} Hz"
+    )
     return _verdict("3", claim, sampler["power_hz"] >= 49 and sampler["counter_hz"] >= 19, seen)
 
 
@@ -255,7 +257,9 @@ def _recorded(meter: Mapping[str, Any]) -> Verdict:
 def _labels(results: Mapping[str, Any]) -> Verdict:
     claim = "the kind of power is on every number"
     kinds = {c["power_kind"] for c in results.get("meter", {}).get("facts", {}).get("channels", [])}
-    kinds |= {r["power_kind"] for s in results.get("engine") or [] for r in s["runs"] if "power_kind" in r}
+    kinds |= {
+        r["power_kind"] for s in results.get("engine") or [] for r in s["runs"] if "power_kind" in r
+    }
     if not kinds:
         return _verdict("10", claim, None, "no power recorded")
     seen = ", ".join(sorted(str(kind) for kind in kinds))

@@ -1,7 +1,7 @@
 """
-Loads of known work on a GPU, made by a process of their own: matrix products, memory copies, pulses.
+Loads of known work on a GPU, made by a process of their own: products, copies, pulses.
 
-    python -m benchmarks.gpu.loads [--backend torch|cupy|numpy]
+    python -m benchmarks.gpu.loads [--backend any|torch|cupy]
 
 It is told what to do by lines of JSON on stdin and answers in lines of JSON on stdout; `Worker`
 is the other side. Under the emulator a stand-in on the CPU does a little arithmetic of its own and
@@ -16,172 +16,16 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Self
 
-LIVE_VARIABLE = "JOULEMARK_GPU_CHECK_LIVE"
-"""Names the emulator's live file; set: the loads are pretended."""
-PRETENDED_W: Mapping[str, float] = {"idle": 70.0, "memory": 460.0, "compute": 690.0}
-"""What the emulated GPU draws under each load: made up."""
-_CHUNK_S = 0.01
-_MATRIX = 8192
-_COPY_BYTES = 4 << 30
-_PRETENDED_MATRIX = 256
-_PRETENDED_COPY_BYTES = 16 << 20
-
-
-class Device(Protocol):
-    """
-    Something that can be loaded.
-
-    Attributes:
-        name: for the reader.
-        flop: of one matrix product.
-        copied_bytes: read and written by one copy.
-    """
-
-    name: str
-    flop: float
-    copied_bytes: float
-
-    def enqueue(self, kind: str, count: int) -> None:
-        """Begin *count* pieces of work; may return before they are done."""
-        ...
-
-    def wait(self, behind: int) -> None:
-        """Return once all but the last *behind* enqueued batches are done."""
-        ...
-
-    def level(self, kind: str) -> int:
-        """Note that *kind* of load begins; returns from when on the power is that of it."""
-        ...
-
-
-class _Torch:
-    def __init__(self) -> None:
-        import torch
-
-        self._torch = torch
-        if not torch.cuda.is_available():
-            msg = "torch sees no CUDA device"
-            raise RuntimeError(msg)
-        self.name = f"torch {torch.__version__}, {torch.cuda.get_device_name(0)}"
-        options: dict[str, Any] = {"device": "cuda", "dtype": torch.bfloat16}
-        self._a = torch.randn(_MATRIX, _MATRIX, **options)
-        self._b = torch.randn(_MATRIX, _MATRIX, **options)
-        self._c = torch.empty(_MATRIX, _MATRIX, **options)
-        free_bytes, _ = torch.cuda.mem_get_info()
-        count = min(_COPY_BYTES, free_bytes // 4) // 4
-        self._from = torch.randint(0, 1 << 30, (count,), device="cuda", dtype=torch.int32)
-        self._to = torch.empty_like(self._from)
-        self.flop, self.copied_bytes = 2.0 * _MATRIX**3, 2.0 * 4 * count
-        self._events: list[Any] = []
-
-    def enqueue(self, kind: str, count: int) -> None:
-        for _ in range(count):
-            if kind == "compute":
-                self._torch.matmul(self._a, self._b, out=self._c)
-            else:
-                self._to.copy_(self._from)
-        event = self._torch.cuda.Event(blocking=True)
-        event.record()
-        self._events.append(event)
-
-    def wait(self, behind: int) -> None:
-        while len(self._events) > behind:
-            self._events.pop(0).synchronize()
-
-    def level(self, kind: str) -> int:
-        del kind
-        return time.perf_counter_ns()
-
-
-class _Cupy:
-    """Half precision instead of bfloat16, which CuPy has not."""
-
-    def __init__(self) -> None:
-        import cupy
-
-        self._cupy = cupy
-        self.name = f"cupy {cupy.__version__} in float16"
-        self._a = cupy.random.standard_normal((_MATRIX, _MATRIX), dtype="f4").astype("f2")
-        self._b, self._c = self._a.T.copy(), cupy.empty_like(self._a)
-        self._from = cupy.random.standard_normal(_COPY_BYTES // 4, dtype="f4")
-        self._to = cupy.empty_like(self._from)
-        self.flop, self.copied_bytes = 2.0 * _MATRIX**3, 2.0 * self._from.nbytes
-        self._events: list[Any] = []
-
-    def enqueue(self, kind: str, count: int) -> None:
-        for _ in range(count):
-            if kind == "compute":
-                self._cupy.matmul(self._a, self._b, out=self._c)
-            else:
-                self._cupy.copyto(self._to, self._from)
-        event = self._cupy.cuda.Event(block=True)
-        event.record()
-        self._events.append(event)
-
-    def wait(self, behind: int) -> None:
-        while len(self._events) > behind:
-            self._events.pop(0).synchronize()
-
-    def level(self, kind: str) -> int:
-        del kind
-        return time.perf_counter_ns()
-
-
-class _Pretended:
-    """A stand-in for where there is no GPU: real but tiny work, and a made-up power."""
-
-    def __init__(self, live: Path) -> None:
-        import numpy
-
-        from harness.emulator.live import LiveWriter
-
-        self._numpy = numpy
-        self.name = f"PRETENDED: numpy {numpy.__version__} on the CPU, power made up"
-        random = numpy.random.default_rng(1)
-        self._a = random.standard_normal((_PRETENDED_MATRIX, _PRETENDED_MATRIX), dtype="f4")
-        self._from = random.integers(0, 9, _PRETENDED_COPY_BYTES // 8)
-        self._to = self._from.copy()
-        self.flop, self.copied_bytes = 2.0 * _PRETENDED_MATRIX**3, 2.0 * self._from.nbytes
-        self._writer = LiveWriter(live)
-
-    def enqueue(self, kind: str, count: int) -> None:
-        # One piece and a rest: a stand-in need not keep a core busy that others measure on.
-        if kind == "compute":
-            self._a @ self._a
-        else:
-            self._numpy.copyto(self._to, self._from)
-        time.sleep(min(count * 1e-4, _CHUNK_S))
-
-    def wait(self, behind: int) -> None:
-        del behind
-
-    def level(self, kind: str) -> int:
-        return self._writer.set_power_w(PRETENDED_W[kind])
-
-
-def _device(backend: str) -> Device:
-    live = os.environ.get(LIVE_VARIABLE)
-    if live:
-        return _Pretended(Path(live))
-    if backend != "cupy":
-        try:
-            return _Torch()
-        except (ImportError, RuntimeError) as error:
-            if backend == "torch":
-                raise
-            sys.stderr.write(f"loads: no torch ({error}); trying cupy\n")
-    return _Cupy()
+from .devices import CHUNK_S, Device, Pretended, device
 
 
 class _Worker:
     """Does what the lines say."""
 
-    def __init__(self, device: Device) -> None:
-        self._device = device
+    def __init__(self, loaded: Device) -> None:
+        self._device = loaded
         self._seconds = {kind: self._calibrate(kind) for kind in ("compute", "memory")}
 
     def facts(self) -> dict[str, Any]:
@@ -190,7 +34,7 @@ class _Worker:
             "matrix_flop": self._device.flop,
             "copy_bytes": self._device.copied_bytes,
             "piece_s": self._seconds,
-            "pretended": isinstance(self._device, _Pretended),
+            "pretended": isinstance(self._device, Pretended),
         }
 
     def _calibrate(self, kind: str) -> float:
@@ -219,7 +63,7 @@ class _Worker:
 
     def _until(self, kind: str, end_ns: int) -> int:
         """Work until then, with no more than two batches in flight; pieces done."""
-        chunk = max(1, round(_CHUNK_S / self._seconds[kind]))
+        chunk = max(1, round(CHUNK_S / self._seconds[kind]))
         done = 0
         while (left_ns := end_ns - time.perf_counter_ns()) > 0:
             count = max(1, min(chunk, int(left_ns / 1e9 / self._seconds[kind])))
@@ -252,7 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--backend", choices=("any", "torch", "cupy"), default="any")
     try:
-        worker = _Worker(_device(parser.parse_args().backend))
+        worker = _Worker(device(parser.parse_args().backend))
     except Exception as error:  # noqa: BLE001 - whatever a driver throws is told to the other side
         sys.stdout.write(json.dumps({"error": f"{type(error).__name__}: {error}"}) + "\n")
         return
@@ -289,7 +133,7 @@ class Worker:
             self.close()
             raise
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -9,6 +9,7 @@ does that from the files, on the same machine or another.
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -104,13 +105,19 @@ def run(folder: Path, lengths: Lengths, say: Callable[[str], None]) -> list[str]
     with Worker() as worker:
         write_json(folder / "worker.json", worker.facts)
         for load in LOADS:
-            step(f"window_{load}", lambda load=load: _hold(folder, f"window_{load}", worker, load, lengths.window_s))
+            step(
+                f"window_{load}",
+                lambda load=load: _hold(folder, f"window_{load}", worker, load, lengths.window_s),
+            )
         step("steps", lambda: _steps(folder, worker, lengths))
         step("ticks", lambda: _ticks(folder, worker, lengths.ticks_s))
         for phase in PHASES:
-            step(f"locked_{phase:g}", lambda phase=phase: _locked(folder, worker, phase, lengths.locked_s))
+            step(
+                f"locked_{phase:g}",
+                lambda phase=phase: _locked(folder, worker, phase, lengths.locked_s),
+            )
         order = [(rate, turn) for turn in range(2) for rate in RATES_HZ]
-        random.Random(1).shuffle(order)
+        random.Random(1).shuffle(order)  # noqa: S311 - reproducible, not secret
         for rate, turn in order:
             step(
                 f"rate_{rate:g}_{turn}",
@@ -174,8 +181,6 @@ def _rate(folder: Path, worker: Worker, rate_hz: float, turn: int, seconds: floa
 
 def _calls_loaded(folder: Path, worker: Worker) -> None:
     # One pipe, one order at a time: the calls are timed while the answer is waited for.
-    import threading
-
     load = threading.Thread(target=worker.hold, args=("compute", 4.0))
     load.start()
     time.sleep(0.5)

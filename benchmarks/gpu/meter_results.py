@@ -1,4 +1,4 @@
-"""Computes from the recorded steps of stage `meter` what the sensors of a card do; touches no card."""
+"""Computes from the recorded steps of stage `meter` what the sensors of a card do."""
 
 from __future__ import annotations
 
@@ -123,7 +123,9 @@ def _windows(folder: Path, world_file: str | None) -> list[dict[str, Any]]:
     rows = []
     for load in LOADS:
         step = read_json(folder / f"window_{load}.json")
-        found = [t for t in traces_of(folder, f"window_{load}") if t.channel.boundary != "gpu_memory"]
+        found = [
+            t for t in traces_of(folder, f"window_{load}") if t.channel.boundary != "gpu_memory"
+        ]
         if not step or not found:
             continue
         rows += [_row(load, step["load"], found, float(d), world_file) for d in durations]
@@ -160,7 +162,9 @@ def _row(
         codes |= {finding.code for finding in energy.findings}
         if world_file is not None:
             # A window of a counter is named by the method that the first boundary used.
-            truth_j = emulated.true_energy_j(world_file, energy.window.start_ns, energy.window.end_ns)
+            truth_j = emulated.true_energy_j(
+                world_file, energy.window.start_ns, energy.window.end_ns
+            )
             errors.append(energy.energy_j / truth_j - 1)
     return {
         "load": load,
@@ -203,7 +207,7 @@ def _locked(folder: Path) -> list[dict[str, Any]]:
 def _watts(
     channels: Mapping[str, PowerTrace], start_ns: float, end_ns: float, *, planned: bool = False
 ) -> dict[str, Any]:
-    """Of each reading; the counter's as joulemark meters it, with half the width of its interval."""
+    """Of each reading; the counter's as joulemark meters it, with half its interval's width."""
     found: dict[str, Any] = {}
     for sense in ("instant", "average"):
         if sense in channels:

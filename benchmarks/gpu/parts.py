@@ -181,7 +181,7 @@ def join(folder: Path, dest: Path) -> list[str]:
         for file in document["files"]:
             if sha256_of(dest / file["name"]) != file["sha256"]:
                 msg = f"{file['name']} is not what was split"
-                raise PartsError(msg)
+                raise PartsError(msg)  # noqa: TRY301 - cleaned up like the others
     except (PartsError, tarfile.TarError, OSError) as error:
         for name in names:
             (dest / name).unlink(missing_ok=True)

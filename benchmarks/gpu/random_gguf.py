@@ -79,7 +79,9 @@ def tensors(config: Mapping[str, Any]) -> list[Tensor]:
     ]
     for number in range(config["num_hidden_layers"]):
 
-        def of(name: str, *shape: int, kind: int = _F32, spread: float = 0.02, n: int = number) -> None:
+        def of(
+            name: str, *shape: int, kind: int = _F32, spread: float = 0.02, n: int = number
+        ) -> None:
             found.append(Tensor(name=f"blk.{n}.{name}", shape=shape, kind=kind, spread=spread))
 
         of("attn_norm.weight", width, spread=0)
@@ -161,8 +163,7 @@ def write(file: BinaryIO, name: str, *, seed: int = 0) -> int:
     file.write(head)
     random = np.random.default_rng(seed)
     for tensor in wanted:
-        for block in _drawn(tensor, random):
-            file.write(block)
+        file.writelines(_drawn(tensor, random))
         file.write(bytes(-tensor.bytes % ALIGNMENT))
     return len(head) + offset
 

@@ -75,10 +75,10 @@ def _tokenizer(vocabulary: int) -> dict[str, Any]:
 
 
 def _serve(arguments: list[str]) -> None:
-    import torch
-    import transformers
-    from transformers.cli.serving import model_manager
-    from transformers.cli.transformers import app
+    import torch  # noqa: PLC0415 - only where there is one
+    import transformers  # noqa: PLC0415 - only where there is one
+    from transformers.cli.serving import model_manager  # noqa: PLC0415 - only where there is one
+    from transformers.cli.transformers import app  # noqa: PLC0415 - only where there is one
 
     def from_configuration(self: Any, name_and_revision: str, *_: Any, **__: Any) -> Any:  # noqa: ANN401
         folder = name_and_revision.rpartition("@")[0] or name_and_revision

@@ -1,4 +1,4 @@
-"""Records a step of the protocol: the sampler's journal beside a JSON of what was done meanwhile."""
+"""Records a step of the protocol: the sampler's journal beside a JSON of what was done."""
 
 from __future__ import annotations
 

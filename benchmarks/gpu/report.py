@@ -67,7 +67,7 @@ def _lines(results: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     if results["power_kind"] != "measured":
         yield f"**Power was {str(results['power_kind'] or 'not read').upper()}, not measured: every"
-        yield "watt and joule below is made up, to try the protocol, and says nothing of any card.**"
+        yield "watt and joule below is made up to try the protocol, and says nothing of a card.**"
         yield ""
     yield f"Driver {nvml.get('driver')}, power limit {_n(gpu.get('power_limit_w'), 0)} W,"
     yield f"{_n(gpu.get('temperature_c'), 0)} °C at the start. Made by `make gpu-check`."
@@ -134,7 +134,8 @@ def _ticks(meter: Mapping[str, Any]) -> Iterator[str]:
     if meter.get("ticks"):
         yield "\n## How often readings are renewed, milliseconds\n"
         yield from _table(
-            ("reading", "period", "min", "p1", "p50", "p99", "max", "skipped", "resolution", "jitter"),
+            ("reading", "period", "min", "p1", "p50", "p99", "max", "skipped", "resolution",
+             "jitter"),
             [
                 (name, _n(t["period_ms"], 3), *(_n(v, 1) for v in t["interval_ms"]), t["skipped"],
                  _n(t["resolution_ms"], 2), _n(t["jitter_ms"], 2) or "none beyond the resolution")
@@ -147,14 +148,20 @@ def _ticks(meter: Mapping[str, Any]) -> Iterator[str]:
         yield from _table(
             ("reading", "side", "steps", "median", "least", "most"),
             [
-                (name, side, d["n"], *(_n(d[k] * 1e3, 1) for k in ("median_s", "least_s", "most_s")))
+                (
+                    name,
+                    side,
+                    d["n"],
+                    *(_n(d[k] * 1e3, 1) for k in ("median_s", "least_s", "most_s")),
+                )
                 for name, sides in delays.items()
                 for side, d in sides.items()
             ],
         )
         corrected = meter["delays"].get("as_joulemark_corrects_it")
         if corrected:
-            yield f"\njoulemark's own estimate of the counter's lag: {corrected['lag_s'] * 1e3:.0f} ms"
+            lag_ms = corrected["lag_s"] * 1e3
+            yield f"\njoulemark's own estimate of the counter's lag: {lag_ms:.0f} ms"
             yield f"(standard deviation {corrected['sigma_s'] * 1e3:.0f} ms)."
 
 
@@ -171,8 +178,10 @@ def _windows(meter: Mapping[str, Any]) -> Iterator[str]:
         instant = r["against_counter"].get("instant power", {})
         average = r["against_counter"].get("average power", {})
         cells.append(
-            [r["load"], f"{r['duration_s']:g}", _n(r["counter_w"], 2), _pct(r["half_width_ratio"], 3),
-             *(_pct(m.get(k), 2) for m in (instant, average) for k in ("median_ratio", "worst_ratio")),
+            [r["load"], f"{r['duration_s']:g}", _n(r["counter_w"], 2),
+             _pct(r["half_width_ratio"], 3),
+             *(_pct(m.get(k), 2) for m in (instant, average)
+               for k in ("median_ratio", "worst_ratio")),
              *([_pct(r["worst_error_against_truth_ratio"], 3)] if truth else [])]
         )  # fmt: skip
     yield from _table([*head, *(["counter against the emulated truth"] if truth else [])], cells)
@@ -230,13 +239,15 @@ def _known_work(found: Mapping[str, Any]) -> Iterator[str]:
         mean = found.get(kind, {}).get("mean")
         if mean:
             rows.append(
-                (kind, f"{mean['per_s']:.4g} {rate}", _n(mean["average_w"], 1), _n(mean["idle_w"], 1),
+                (kind, f"{mean['per_s']:.4g} {rate}", _n(mean["average_w"], 1),
+                 _n(mean["idle_w"], 1),
                  f"{mean['pj_each_gross']:.4g} {unit}", f"{mean['pj_each_above_idle']:.4g}",
                  roofline.get(f"{kind}_pj_each"), _rated(roofline.get(f"{kind}_per_s")),
                  _pct(mean["spread_ratio"], 2), mean["n"])
             )  # fmt: skip
     yield from _table(
-        ("load", "rate", "W", "idle W", "gross", "above idle", "roofline", "rated", "spread", "n"), rows
+        ("load", "rate", "W", "idle W", "gross", "above idle", "roofline", "rated", "spread", "n"),
+        rows,
     )
 
 

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,8 +61,9 @@ def _known_work(folder: Path, chosen: argparse.Namespace) -> list[str]:
 
 def _engine(folder: Path, chosen: argparse.Namespace) -> list[str]:
     plan = engine.plan(chosen.engine, chosen.model, chosen.seconds, device=chosen.device)
-    return engine.run(folder / Path(chosen.model).stem if chosen.engine == "llama-cpp"
-                      else folder / chosen.model, plan, seconds=chosen.seconds, say=_say)  # fmt: skip
+    # A GGUF file's folder is called by the file; any other model's by its shape.
+    name = Path(chosen.model).stem if chosen.engine == "llama-cpp" else chosen.model
+    return engine.run(folder / name, plan, seconds=chosen.seconds, say=_say)
 
 
 def _report(folder: Path, chosen: argparse.Namespace) -> list[str]:
@@ -101,8 +103,6 @@ def main() -> None:
     try:
         failed = ACTS[chosen.stage](folder, chosen)
     except Exception as error:  # noqa: BLE001 - whatever it is, the other stages are to run
-        import traceback
-
         traceback.print_exc()
         failed = [f"{type(error).__name__}: {error}"]
     status = "done" if not failed else "failed in part"
