@@ -79,7 +79,7 @@ def main() -> None:
             sys.exit(2)
     deadline = time.monotonic() + chosen.budget_s - REPORT_S
     failed = False
-    wanted = [s for s in (DRY if chosen.dry else FULL) if chosen.stage in {s.name, "all"}]
+    wanted = [s for s in (DRY if chosen.dry else FULL) if {s.name, "all"} & set(chosen.stages)]
     for share in wanted:
         if chosen.again:
             shutil.rmtree(work / share.name, ignore_errors=True)
@@ -106,7 +106,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python3 -m benchmarks.gpu")
     stages = ("doctor", "meter", "known-work", "engine", "report", "all")
-    parser.add_argument("stage", nargs="?", choices=stages, default="all")
+    parser.add_argument("stages", nargs="*", metavar="stage", help=f"of {', '.join(stages)}")
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", ".build/gpu-out")))
     parser.add_argument("--work", type=Path, help="default: .build/gpu-work, of a dry run its own")
     parser.add_argument("--budget-s", type=float, help="for all together; default 560, dry 355")
@@ -123,6 +123,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--model", help="a shape of shapes.py; for llama-cpp a GGUF file")
     parser.add_argument("--device", choices=("gpu", "cpu"), default="gpu")
     chosen = parser.parse_args()
+    chosen.stages = chosen.stages or ["all"]
+    if strange := [name for name in chosen.stages if name not in stages]:
+        parser.error(f"there is no stage {strange[0]!r}; choose of {', '.join(stages)}")
     chosen.budget_s = chosen.budget_s or (355.0 if chosen.dry else 560.0)
     chosen.engine = chosen.engine or ("mock" if chosen.dry else "transformers")
     defaults = {"mock": "mock", "vllm": "gpt-oss-120b-mxfp4"}

@@ -19,7 +19,7 @@ from pathlib import Path
 from . import emulated, engine, known_work, meter, report
 from .recording import write_json
 
-KNOWN_WORK_S, KNOWN_WORK_DRY_S = 6.0, 2.0
+KNOWN_WORK_S, KNOWN_WORK_DRY_S = 5.5, 2.0
 
 
 def _say(text: str) -> None:
