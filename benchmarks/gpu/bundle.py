@@ -12,6 +12,7 @@ than one call may carry.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import re
 import subprocess
@@ -239,10 +240,15 @@ def llama_source(dest: Path) -> Path:
         with tarfile.open(sdist) as old, tarfile.open(slim, "w:gz") as new:
             for member in old:
                 inside = member.name.partition("/")[2].partition(_INSIDE)
-                if inside[0] or not member.isfile() or _NOT_BUILT.match(inside[2]):
+                if inside[0] or member.isdir() or _NOT_BUILT.match(inside[2]):
                     continue
-                member.name = f"llama.cpp/{inside[2]}"
-                new.addfile(member, old.extractfile(member))
+                # A new entry: the old one may hold its long name a second time.
+                content = old.extractfile(member)
+                if content is not None:
+                    data = content.read()
+                    file = tarfile.TarInfo(f"llama.cpp/{inside[2]}")
+                    file.size, file.mode = len(data), member.mode
+                    new.addfile(file, io.BytesIO(data))
     return slim
 
 

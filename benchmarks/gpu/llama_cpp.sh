@@ -21,10 +21,22 @@ build)
 		PATH=$PATH:/usr/local/cuda/bin
 		command -v nvcc >/dev/null || { echo "llama_cpp: no nvcc on PATH: build cpu instead" >&2; exit 2; }
 	fi
-	generator=""
-	command -v ninja >/dev/null && generator="-G Ninja"
+	hints=""
+	command -v ninja >/dev/null && hints="-G Ninja"
+	# Where the toolkit is the compiler alone, cuBLAS is the one that came with torch.
+	blas=$(python3 -c 'import importlib.util as u, pathlib as p
+s = u.find_spec("nvidia")
+found = [f for r in (s.submodule_search_locations if s else []) for f in p.Path(r).rglob("cublas_v2.h")]
+print(found[0].parent.parent if found else "")')
+	if [ $cuda = ON ] && [ -n "$blas" ] && ! [ -f "$(dirname "$(command -v nvcc)")/../include/cublas_v2.h" ]; then
+		lib=$(ls "$blas"/lib/libcublas.so.* | head -1)
+		hints="$hints -DCUDA_cublas_LIBRARY=$lib -DCUDA_cublasLt_LIBRARY=$(ls "$blas"/lib/libcublasLt.so.* | head -1)"
+		hints="$hints -DCMAKE_CXX_FLAGS=-I$blas/include -DCMAKE_CUDA_FLAGS=-I$blas/include"
+		hints="$hints -DCMAKE_BUILD_RPATH=$blas/lib"
+	fi
+	# Without virtual memory management nothing links to the driver's own library, which may have no stub.
 	# shellcheck disable=SC2086
-	cmake -S "$here/llama.cpp" -B "$here/build" $generator -DCMAKE_BUILD_TYPE=Release \
+	cmake -S "$here/llama.cpp" -B "$here/build" $hints -DCMAKE_BUILD_TYPE=Release -DGGML_CUDA_NO_VMM=ON \
 		-DGGML_CUDA=$cuda -DCMAKE_CUDA_ARCHITECTURES="${CUDA_ARCHS:-90}" -DGGML_NATIVE="${NATIVE:-ON}" \
 		-DBUILD_SHARED_LIBS=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF \
 		-DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF \
