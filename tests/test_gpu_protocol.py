@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.gpu import bundle, engine, law, parts, random_weights, shapes
+from benchmarks.gpu import law
 from benchmarks.gpu.arithmetic import (
     Step,
     changes,
@@ -22,7 +22,6 @@ from benchmarks.gpu.arithmetic import (
     ticks,
 )
 from benchmarks.gpu.engine_results import adds_up, interval, published
-from harness import roofline_model
 from harness.clock import ManualClock
 from harness.errors import PowerUnavailableError
 from harness.integrate import traces, window_energies
@@ -194,84 +193,6 @@ def test_the_nearest_published_point_is_nearest_by_ratio():
     assert published("llama-3.1-8b", 32)["max_num_seqs"] == 64
     assert published("gpt-oss-120b-mxfp4", 64)["j_per_output_token"] == 0.2676
     assert published("mock", 8) is None
-
-
-def test_shapes_have_the_published_sizes():
-    llama = roofline_model.from_config(shapes.by_name("llama-3.1-8b"), name="llama")
-    assert llama.total_params == pytest.approx(8.03e9, rel=0.002)
-    small = roofline_model.from_config(shapes.by_name("gpt-oss-20b"), name="20b")
-    assert small.total_params == pytest.approx(20.9e9, rel=0.005)
-    large = roofline_model.from_config(shapes.by_name("gpt-oss-120b-mxfp4"), name="120b")
-    assert large.total_params == pytest.approx(116.83e9, rel=0.002)
-    with pytest.raises(KeyError, match="choose one of"):
-        shapes.by_name("gpt-5")
-
-
-def test_a_model_folder_has_a_word_for_every_id(tmp_path):
-    random_weights.write_folder("tiny-llama", tmp_path)
-    text = (tmp_path / "tokenizer.json").read_text(encoding="utf-8")
-    assert '"t4095": 4095' in text
-    assert '"people"' in text
-
-
-def test_a_sweep_fits_its_time_with_three_repeats_of_as_many_points_as_fit():
-    for seconds, points in ((440, 3), (310, 3), (220, 2), (140, 1)):
-        plan = engine.plan("transformers", "llama-3.1-8b", seconds)
-        assert len(plan.concurrencies) == points
-        assert points * engine.REPEATS * (plan.load_s + 14) + 60 <= seconds + 1
-    assert engine.plan("transformers", "llama-3.1-8b", 10).load_s == 10.0
-
-
-# --- what crosses to the other machine -----------------------------------------------------------
-
-
-def test_parts_come_back_as_they_were(tmp_path):
-    source = tmp_path / "wheels"
-    source.mkdir()
-    random = np.random.default_rng(7)
-    sizes = {"a.whl": 300_000, "b.whl": 10, "c.whl": 123_457}
-    for name, size in sizes.items():
-        (source / name).write_bytes(random.bytes(size))
-    document = parts.split(source, tmp_path / "parts", limit_bytes=100_000)
-    assert len(document["parts"]) > 4
-    assert all(part["bytes"] <= 100_000 for part in document["parts"])
-    assert sorted(parts.join(tmp_path / "parts", tmp_path / "back")) == sorted(sizes)
-    for name in sizes:
-        assert (tmp_path / "back" / name).read_bytes() == (source / name).read_bytes()
-
-
-def test_a_damaged_or_missing_part_is_named_and_nothing_is_left(tmp_path):
-    source = tmp_path / "wheels"
-    source.mkdir()
-    (source / "a.whl").write_bytes(bytes(250_000))
-    parts.split(source, tmp_path / "parts", limit_bytes=100_000)
-    part = tmp_path / "parts" / "part-002"
-    data = bytearray(part.read_bytes())
-    data[500] ^= 1
-    part.write_bytes(data)
-    with pytest.raises(parts.PartsError, match="part-002 is damaged"):
-        parts.join(tmp_path / "parts", tmp_path / "back")
-    assert not list((tmp_path / "back").iterdir())
-    part.unlink()
-    with pytest.raises(parts.PartsError, match="1 of 3 parts are not here: part-002"):
-        parts.join(tmp_path / "parts", tmp_path / "back")
-
-
-def test_what_is_present_and_fits_is_not_carried():
-    def install(name, version, *requires):
-        return {"metadata": {"name": name, "version": version, "requires_dist": list(requires)}}
-
-    found = bundle.lacking(
-        [
-            install("engine", "1.0", "numpy<2.5", "numba==0.65.0", "typer", "left; extra == 'x'"),
-            install("numpy", "2.4.9"),
-            install("numba", "0.65.0"),
-            install("typer", "0.99"),
-            install("httptools", "0.9.0"),
-        ]
-    )
-    # numpy 2.5.2 is there and does not fit; numba's version is not known, but one is demanded.
-    assert found == {"engine": "1.0", "httptools": "0.9.0", "numba": "0.65.0", "numpy": "2.4.9"}
 
 
 # --- the verdicts ---------------------------------------------------------------------------------
