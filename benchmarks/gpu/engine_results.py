@@ -38,6 +38,15 @@ _METRICS = (
     "ttft_s.p50",
     "itl_s.p50",
 )
+_AUDIT = (
+    "cpu_share_ratio",
+    "scheduling_lag_p99_s",
+    "loop_lag_p99_s",
+    "requested_concurrency",
+    "delivered_concurrency",
+    "requests",
+    "output_lengths",
+)
 _PUBLISHED = Path(__file__).with_name("mlenergy_v3.json")
 
 
@@ -148,8 +157,7 @@ def _run(path: Path, model: str) -> dict[str, Any] | None:
         "warnings": [f.code for f in record.findings if f.severity == "warning"],
     }
     audit = record.provenance.get("client_measure") or {}
-    keys = ("scheduling_lag_ms", "loop_lag_ms", "cpu_share", "failures", "requests")
-    found["client"] = {key: audit[key] for key in keys if key in audit} or audit
+    found["client"] = {key: audit.get(key) for key in _AUDIT}
     try:
         splits, _ = phase_splits(raw, "run")
         found["split"] = {name: dataclasses.asdict(split) for name, split in splits.items()}
