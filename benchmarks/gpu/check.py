@@ -72,6 +72,8 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     variables = dict(os.environ)
     if chosen.dry:
+        if chosen.again:
+            shutil.rmtree(work / "emulated", ignore_errors=True)
         try:
             variables = emulated.environment(work / "emulated")
         except JoulemarkError as error:

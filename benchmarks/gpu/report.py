@@ -130,8 +130,9 @@ def _ticks(meter: Mapping[str, Any]) -> Iterator[str]:
             ("reading", "period", "min", "p1", "p50", "p99", "max", "skipped", "resolution",
              "jitter"),
             [
-                (name, number(t["period_ms"], 3), *(number(v, 1) for v in t["interval_ms"]), t["skipped"],
-                 number(t["resolution_ms"], 2), number(t["jitter_ms"], 2) or "none beyond the resolution")
+                (name, number(t["period_ms"], 3), *(number(v, 1) for v in t["interval_ms"]),
+                 t["skipped"], number(t["resolution_ms"], 2),
+                 number(t["jitter_ms"], 2) or "none beyond the resolution")
                 for name, t in meter["ticks"].items()
             ],
         )  # fmt: skip
