@@ -183,10 +183,11 @@ def _real(folder: Path, chosen: Plan, variables: dict[str, str]) -> str:
     random_weights.write_program(programs)
     variables["PATH"] = f"{programs}{os.pathsep}{variables.get('PATH', '')}"
     variables["HF_HUB_OFFLINE"] = "1"
-    # Without a FlashAttention package the scores of a step are a matrix in memory: small steps,
-    # and room beside the cache.
+    # Without a FlashAttention package the scores of a step are a matrix in memory, steps by cache:
+    # with its own choice a CPU took minutes for its first tokens. Small steps, and on a card room
+    # beside the cache.
     limits = (
-        "cb_num_blocks = 32\n"
+        'cb_num_blocks = 32\nextra_args = ["--cb-max-batch-tokens", "256"]\n'
         if chosen.device == "cpu"
         else 'extra_args = ["--cb-max-batch-tokens", "1024", "--cb-max-memory-percent", "0.5"]\n'
     )
