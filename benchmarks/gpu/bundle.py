@@ -74,7 +74,7 @@ VLLM_LEFT_OUT = {
     "setuptools": _PRESENT_DOES,
     "pycountry": "for languages of speech models",
 }
-"""Of vLLM's dependencies: what a sweep of gpt-oss on a Hopper card starts without, and why."""
+"""Of vLLM's dependencies: what serving gpt-oss on a Hopper card should do without, and why."""
 LLAMA_SDIST = "llama-cpp-python==0.3.36"
 _INSIDE = "vendor/llama.cpp/"
 _NOT_BUILT = re.compile(

@@ -70,9 +70,10 @@ def main() -> None:
     out: Path = chosen.out
     work.mkdir(parents=True, exist_ok=True)
     out.mkdir(parents=True, exist_ok=True)
+    wanted = [s for s in (DRY if chosen.dry else FULL) if {s.name, "all"} & set(chosen.stages)]
     variables = dict(os.environ)
     if chosen.dry:
-        if chosen.again:
+        if chosen.again and wanted:
             shutil.rmtree(work / "emulated", ignore_errors=True)
         try:
             variables = emulated.environment(work / "emulated")
@@ -81,7 +82,6 @@ def main() -> None:
             sys.exit(2)
     deadline = time.monotonic() + chosen.budget_s - REPORT_S
     failed = False
-    wanted = [s for s in (DRY if chosen.dry else FULL) if {s.name, "all"} & set(chosen.stages)]
     for share in wanted:
         if chosen.again:
             shutil.rmtree(work / share.name, ignore_errors=True)
