@@ -21,8 +21,9 @@ from benchmarks.gpu import (
     random_weights,
     shapes,
 )
-from harness import launch, roofline_model
+from harness import launch
 from harness.engines.llama_cpp import LlamaCpp
+from harness.roofline import model as roofline_model
 
 
 def test_shapes_have_the_published_sizes():

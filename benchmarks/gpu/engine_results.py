@@ -15,11 +15,14 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from harness import catalogue_files, cost_point, decompose, limit, roofline_model, store
+from harness import decompose, store
 from harness.analysis import phase_splits
+from harness.cost import catalogue_files, point
 from harness.decompose import Split
 from harness.errors import CoverageError, JoulemarkError
 from harness.integrate import traces, window_energies
+from harness.roofline import distance
+from harness.roofline import model as roofline_model
 from harness.store import RawRun
 from harness.timeline import PowerTrace, ReadStatus, Window
 from harness.tokens import TokenTimes, token_times
@@ -204,13 +207,14 @@ def adds_up(power: Sequence[PowerTrace], edges_ns: Sequence[int]) -> Conservatio
 def _distance(record: Any, model: str) -> dict[str, Any] | None:  # noqa: ANN401 - RunRecord
     """How far from the roofline; None for emulated joules, or where the card is not known."""
     known = catalogue_files.load()
-    point = cost_point.of_run(record, known)
-    card = known.accelerators.get(point.accelerator) if point.accelerator else None
+    found_point = point.of_run(record, known)
+    key = found_point.accelerator
+    card = known.accelerators.get(key) if key else None
     try:
         shape = roofline_model.from_config(shapes.by_name(model), name=model)
     except KeyError:
         return None
-    found = limit.distance_of_point(point, card, shape, known.physics())
+    found = distance.distance_of_point(found_point, card, shape, known.physics())
     if found is None:
         return None
     return {

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness import catalogue_files
+from harness.cost import catalogue_files
 from harness.integrate import window_energies
 from harness.timeline import Window
 
