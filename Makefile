@@ -102,6 +102,20 @@ bench-verdict: $(VENV)/.dev ## Calibrate the verdicts of compare and regress by 
 bench-split: $(VENV)/.dev ## Find scripted costs of prefill, decode and idling on the mock engine
 	@$(BIN)/python benchmarks/split.py
 
+# STAGE: doctor, meter, known-work, engine, report or all. DRY=1: an emulated GPU, pretended loads and
+# a mock engine. BUDGET_S, OUT, ENGINE and MODEL as `python3 -m benchmarks.gpu --help` says.
+STAGE ?= all
+GPU_CHECK = benchmarks.gpu $(STAGE) $(if $(BUDGET_S),--budget-s $(BUDGET_S)) $(if $(OUT),--out $(OUT)) \
+	$(if $(ENGINE),--engine $(ENGINE)) $(if $(MODEL),--model $(MODEL)) $(GPU_CHECK_ARGS)
+
+.PHONY: gpu-check
+gpu-check: $(if $(DRY),$(BIN)/joulemark) ## Measure a real card, its sensors first; DRY=1 tries it without one
+	@$(if $(DRY),$(BIN)/python -m $(GPU_CHECK) --dry --again,python3 -m $(GPU_CHECK))
+
+.PHONY: gpu-bundle
+gpu-bundle: $(VENV)/.dev ## Gather what gpu-check needs on an offline machine; ENGINE=vllm, llama-cpp
+	@$(BIN)/python -m benchmarks.gpu.bundle $(if $(ENGINE),--engine $(ENGINE))
+
 .PHONY: test-vllm
 test-vllm: $(VENV)/.dev model ## Run the tests on a real vLLM on the CPU (several GB)
 	@tests/heavy/vllm.sh

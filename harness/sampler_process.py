@@ -197,9 +197,9 @@ def _say_if_room(message: Mapping[str, Any]) -> None:
 
 def main() -> None:
     """Talk to `harness.sampler.Sampler` over stdin and stdout, one JSON document a line."""
-    with contextlib.suppress(PermissionError):
-        # Short and rare work that must be on time; allowed to root only. Threads that
-        # ask over a network do not inherit it.
+    with contextlib.suppress(OSError):
+        # Short and rare work that must be on time; allowed to root only, and not known to every
+        # sandbox's kernel. Threads that ask over a network do not inherit it.
         policy = os.SCHED_RR | os.SCHED_RESET_ON_FORK
         os.sched_setscheduler(0, policy, os.sched_param(1))
     # Ctrl-C goes to the whole process group; the parent tells us when to stop.

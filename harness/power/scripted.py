@@ -1,4 +1,4 @@
-"""A power waveform given in the configuration, for tests and demonstrations; never measured."""
+"""A power waveform, or a recording played back, for tests and demonstrations; never measured."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ import itertools
 import math
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from harness.clock import MonotonicClock
 from harness.contracts import PowerSource
 from harness.errors import PowerUnavailableError
 from harness.timeline import Boundary, Channel, ReadStatus
+
+from ._recording import Recording
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,6 +47,8 @@ class Scripted:
         reset_after_s: seconds after opening at which the energy counter starts again at 0.
         t_zero_ns: the instant at which the waveform and the ticks begin.
         fail: instead of opening, fail with this message.
+        recording: a sampler's journal (`power.jmj`) to play back instead, from when it is
+            opened; the other options then say nothing.
     """
 
     waveform: Literal["constant", "square", "ramp", "trace"] = "constant"
@@ -58,11 +64,14 @@ class Scripted:
     reset_after_s: float | None = None
     t_zero_ns: int = 0
     fail: str | None = None
+    recording: str = ""
 
-    def open(self) -> _Session:
+    def open(self) -> _Session | Recording:
         """Start the pretence; the counter of each device begins at a non-zero value."""
         if self.fail is not None:
             raise PowerUnavailableError(self.fail, remedy="remove `fail` from its options")
+        if self.recording:
+            return Recording(Path(self.recording), clock=MonotonicClock())
         return _Session(self)
 
     def true_energy_j(self, t_ns: int) -> float:

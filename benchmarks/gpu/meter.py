@@ -1,0 +1,266 @@
+"""
+Stage `meter`: records what the sensors of a card do while loads of known shape run on it.
+
+Each step leaves its readings (a journal) and what was done meanwhile (JSON) in the stage's
+folder; a step that is there already is not repeated. Nothing is computed here: `meter_results.py`
+does that from the files, on the same machine or another.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pynvml
+
+from .loads import Worker
+from .recording import read_json, recorded, write_json
+
+RATES_HZ = (5.0, 50.0, 200.0)
+LOADS = ("idle", "memory", "compute")
+PHASES = (0.0, 0.25, 0.5, 0.75)
+FIELDS = {83: "total energy", 185: "average power", 186: "instant power"}
+_CALLS = 100
+_SPACING_S = 0.004
+"""Between two calls timed: 250 a second at most, since much faster reading is said to do harm."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lengths:
+    """
+    How long each step takes, in seconds, start of its sampler not included.
+
+    Args:
+        ticks_s: quick polling under load.
+        rate_s: one of two stretches at each polling rate.
+        half_period_s: of the slow square load; no multiple of a tick, so that phases vary.
+        steps: periods of it.
+        window_s: under each of the three loads.
+        durations_s: of the windows that are cut from it.
+        locked_s: at each phase of the quick square load.
+    """
+
+    ticks_s: float
+    rate_s: float
+    half_period_s: float
+    steps: int
+    window_s: float
+    durations_s: tuple[float, ...]
+    locked_s: float
+
+
+FULL = Lengths(
+    ticks_s=8.0,
+    rate_s=4.0,
+    half_period_s=2.03,
+    steps=4,
+    window_s=23.0,
+    durations_s=(0.5, 1.0, 2.0, 5.0, 10.0, 20.0),
+    locked_s=4.5,
+)
+SHORT = Lengths(
+    ticks_s=4.0,
+    rate_s=2.0,
+    half_period_s=1.57,
+    steps=2,
+    window_s=7.0,
+    durations_s=(0.5, 1.0, 2.0, 5.0),
+    locked_s=2.5,
+)
+
+
+def run(folder: Path, lengths: Lengths, say: Callable[[str], None]) -> list[str]:
+    """
+    Record every step that is not there yet.
+
+    Returns:
+        What failed, a line each; the steps after a failure are still tried.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "lengths.json", {"durations_s": lengths.durations_s})
+    failed: list[str] = []
+
+    def step(name: str, act: Callable[[], None]) -> None:
+        if (folder / f"{name}.json").exists():
+            say(f"meter: {name} is there already")
+            return
+        began = time.monotonic()
+        try:
+            act()
+        except Exception as error:  # noqa: BLE001 - the other steps are worth having without it
+            failed.append(f"{name}: {type(error).__name__}: {error}")
+            say(f"meter: {failed[-1]}")
+        else:
+            say(f"meter: {name} done in {time.monotonic() - began:.1f} s")
+
+    # Idle first: with a CUDA context up, the card's clocks and watts are others.
+    step("bare_idle", lambda: _bare_idle(folder, lengths.rate_s))
+    step("calls_idle", lambda: _calls(folder / "calls_idle.json"))
+    # The most valuable first: a cut then costs the least.
+    with Worker() as worker:
+        write_json(folder / "worker.json", worker.facts)
+        for load in LOADS:
+            step(
+                f"window_{load}",
+                lambda load=load: _hold(folder, f"window_{load}", worker, load, lengths.window_s),
+            )
+        step("steps", lambda: _steps(folder, worker, lengths))
+        step("ticks", lambda: _ticks(folder, worker, lengths.ticks_s))
+        for phase in PHASES:
+            step(
+                f"locked_{phase:g}",
+                lambda phase=phase: _locked(folder, worker, phase, lengths.locked_s),
+            )
+        order = [(rate, turn) for turn in range(2) for rate in RATES_HZ]
+        random.Random(1).shuffle(order)  # noqa: S311 - reproducible, not secret
+        for rate, turn in order:
+            step(
+                f"rate_{rate:g}_{turn}",
+                lambda rate=rate, turn=turn: _rate(folder, worker, rate, turn, lengths.rate_s),
+            )
+        step("calls_loaded", lambda: _calls_loaded(folder, worker))
+    return failed
+
+
+def _bare_idle(folder: Path, seconds: float) -> None:
+    with recorded(folder, "bare_idle") as (sampler, step):
+        start_ns = sampler.mark()
+        time.sleep(seconds)
+        step["window_ns"] = [start_ns, sampler.mark()]
+
+
+def _hold(folder: Path, name: str, worker: Worker, load: str, seconds: float) -> None:
+    with recorded(folder, name) as (_, step):
+        step["load"] = worker.hold(load, seconds)
+
+
+def _steps(folder: Path, worker: Worker, lengths: Lengths) -> None:
+    with recorded(folder, "steps", power_hz=200.0, counter_hz=100.0) as (_, step):
+        worker.hold("idle", lengths.half_period_s)
+        half = lengths.half_period_s
+        step["load"] = worker.square(
+            "compute", on_s=half, off_s=half, seconds=2 * half * lengths.steps
+        )
+        # The last fall is held as long as the others.
+        worker.hold("idle", half)
+
+
+def _ticks(folder: Path, worker: Worker, seconds: float) -> None:
+    with recorded(folder, "ticks", power_hz=500.0, counter_hz=200.0) as (_, step):
+        step["load"] = worker.square("compute", on_s=0.33, off_s=0.2, seconds=seconds)
+
+
+def _locked(folder: Path, worker: Worker, phase: float, seconds: float) -> None:
+    """A square of 100 ms, each time shifted against the sensor's ticks of about 100 ms."""
+    with recorded(folder, f"locked_{phase:g}") as (_, step):
+        origin_ns = read_json(folder / "locked_0.json") if phase else None
+        base_ns = origin_ns["base_ns"] if origin_ns else time.perf_counter_ns()
+        period_ns = 100_000_000
+        soon_ns = time.perf_counter_ns() + 200_000_000
+        turns = -(-(soon_ns - base_ns) // period_ns)
+        start_ns = base_ns + turns * period_ns + int(phase * period_ns)
+        step["base_ns"], step["phase"] = base_ns, phase
+        step["load"] = worker.square(
+            "compute", on_s=0.05, off_s=0.05, seconds=seconds, start_at_ns=start_ns
+        )
+
+
+def _rate(folder: Path, worker: Worker, rate_hz: float, turn: int, seconds: float) -> None:
+    name = f"rate_{rate_hz:g}_{turn}"
+    with recorded(folder, name, power_hz=rate_hz, counter_hz=rate_hz) as (sampler, step):
+        # Announced edges: their bursts place them as well at 5 Hz as at 200.
+        start_ns = sampler.mark()
+        step["load"] = worker.hold("idle", seconds)
+        step["window_ns"] = [start_ns, sampler.mark()]
+
+
+def _calls_loaded(folder: Path, worker: Worker) -> None:
+    # One pipe, one order at a time: the calls are timed while the answer is waited for.
+    load = threading.Thread(target=worker.hold, args=("compute", 4.0))
+    load.start()
+    time.sleep(0.5)
+    try:
+        _calls(folder / "calls_loaded.json")
+    finally:
+        load.join()
+
+
+def _calls(path: Path) -> None:
+    """What one call of each kind costs, and what a field's own stamp and latency say."""
+    pynvml.nvmlInit()
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        answers: dict[str, Any] = {
+            "driver": pynvml.nvmlSystemGetDriverVersion(),
+            "nvml": pynvml.nvmlSystemGetNVMLVersion(),
+            "name": pynvml.nvmlDeviceGetName(handle),
+            "calls": {},
+        }
+        chosen: dict[str, Callable[[], Any]] = {
+            "nvmlDeviceGetTotalEnergyConsumption": lambda: (
+                pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+            ),
+            "nvmlDeviceGetPowerUsage": lambda: pynvml.nvmlDeviceGetPowerUsage(handle),
+        }
+        for field, words in FIELDS.items():
+            chosen[f"field {field} ({words})"] = lambda field=field: _fields(handle, [field])
+        chosen["fields 185 and 186 in one call"] = lambda: _fields(handle, [185, 186])
+        for scope, name in ((1, "module"), (2, "memory")):
+            chosen[f"field 185, scope {name}"] = lambda scope=scope: _fields(handle, [(185, scope)])
+        chosen["field 191 (energy, undocumented)"] = lambda: _fields(handle, [191])
+        for name, call in chosen.items():
+            answers["calls"][name] = _timed(call)
+        write_json(path, answers)
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _fields(handle: Any, fields: list[Any]) -> list[list[float]]:  # noqa: ANN401 - a pointer
+    """[value, stamp in us, latency in us] of each field asked for."""
+    values = pynvml.nvmlDeviceGetFieldValues(handle, fields)
+    for value in values:
+        if value.nvmlReturn:
+            raise pynvml.NVMLError(value.nvmlReturn)
+    return [
+        [
+            float(v.value.ullVal if v.valueType == pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG
+                  else v.value.uiVal),
+            float(v.timestamp),
+            float(v.latencyUsec),
+        ]
+        for v in values
+    ]  # fmt: skip
+
+
+def _timed(call: Callable[[], Any]) -> dict[str, Any]:
+    took_us: list[float] = []
+    first: Any = None
+    last: Any = None
+    wall_us = 0.0
+    for _ in range(_CALLS):
+        began_ns = time.perf_counter_ns()
+        try:
+            last = call()
+        except pynvml.NVMLError as error:
+            return {"error": str(error), "code": error.value}
+        took_us.append((time.perf_counter_ns() - began_ns) / 1e3)
+        wall_us = time.time() * 1e6
+        first = last if first is None else first
+        time.sleep(_SPACING_S)
+    took_us.sort()
+    return {
+        "calls": len(took_us),
+        "us": {
+            "p50": took_us[len(took_us) // 2],
+            "p99": took_us[int(len(took_us) * 0.99)],
+            "max": took_us[-1],
+        },
+        "first": first,
+        "last": last,
+        "wall_us_at_last": wall_us,
+    }

@@ -1,0 +1,105 @@
+"""The part of the report that is about loads: known work, and the engine's tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .markdown import number, percent, share, table
+
+
+def known_work(found: Mapping[str, Any]) -> Iterator[str]:
+    """Stage `known-work`: joules a FLOP and a bit."""
+    if not found:
+        return
+    yield "\n## Known work\n"
+    yield f"{(found.get('worker') or {}).get('device')}. Joules at the card, above idle: less the"
+    yield "watts of the same context doing nothing. Roofline: `joulemark explain`'s figure.\n"
+    # Work that was only pretended says nothing of a card's energy.
+    pretended = (found.get("worker") or {}).get("pretended")
+    roofline = {} if pretended else found.get("roofline", {})
+    rows = []
+    for kind, unit, rate in (("compute", "pJ/FLOP", "FLOP/s"), ("memory", "pJ/bit", "bit/s")):
+        mean = found.get(kind, {}).get("mean")
+        if mean:
+            rows.append(
+                (kind, f"{mean['per_s']:.4g} {rate}", number(mean["average_w"], 1),
+                 number(mean["idle_w"], 1),
+                 f"{mean['pj_each_gross']:.4g} {unit}", f"{mean['pj_each_above_idle']:.4g}",
+                 roofline.get(f"{kind}_pj_each"), _rated(roofline.get(f"{kind}_per_s")),
+                 percent(mean["spread_ratio"], 2), mean["n"])
+            )  # fmt: skip
+    yield from table(
+        ("load", "rate", "W", "idle W", "gross", "above idle", "roofline", "rated", "spread", "n"),
+        rows,
+    )
+
+
+def engine(sweep: Mapping[str, Any]) -> Iterator[str]:
+    """Stage `engine`: the sweep's points and runs."""
+    weights = {run.get("weights") for run in sweep["runs"]}
+    yield f"\n## Engine sweep: {sweep['model']}\n"
+    yield f"Weights: {', '.join(sorted(map(str, weights)))}. Mean over runs and 95 % interval."
+    pooled = sweep.get("split")
+    if pooled:
+        words = [f"{pooled[k]['value']:.4g} ({pooled[k]['low']:.4g} to {pooled[k]['high']:.4g})"
+                 for k in ("prefill_j_per_token", "decode_j_per_token", "idle_w")]  # fmt: skip
+        yield f"Split over all runs: {words[0]} J per input token, {words[1]} J per output token,"
+        yield f"{words[2]} W idle; {pooled['r2_ratio']:.1%} of the variance, {pooled['bins']} bins."
+        for code in pooled["findings"]:
+            yield f"Finding: {code}."
+    yield ""
+    rows = []
+    for r in sweep["rows"]:
+        near, limit = r["published"] or {}, r["limit"] or {}
+        rows.append(
+            (r["concurrency"], f"{r['valid']}/{r['runs']}", _ci(r["gpu_j_per_output_token"], 4),
+             _ci(r["output_throughput_tok_per_s"], 1), _ci(r["gpu_average_w"], 1),
+             _ci(r["gpu_loaded_idle_w"], 1), percent(r["worst_residual_ratio"], 3),
+             f"{near['j_per_output_token']} at {near['max_num_seqs']}" if near else "none",
+             f"{limit['limit_j_per_token']:.3g} J, {limit['time_ratio']:.1%} of its rate"
+             if limit else "not comparable")
+        )  # fmt: skip
+    yield from table(
+        ("streams", "valid runs", "J/output token", "tok/s", "W", "loaded idle W", "idle + load",
+         "ML.ENERGY v3 (other engine, real weights)", "roofline"),
+        rows,
+    )  # fmt: skip
+    yield "\nEvery run, with the client's own audit:\n"
+    yield from table(
+        ("streams", "run", "window s", "J/output token", "TTFT p50 s", "client CPU", "lag p99 ms",
+         "delivered", "requests", "lengths", "findings"),
+        [_run(run) for run in sweep["runs"]],
+    )  # fmt: skip
+
+
+def _run(run: Mapping[str, Any]) -> list[Any]:
+    client, metrics = run.get("client") or {}, run.get("metrics") or {}
+    lag_s = client.get("loop_lag_p99_s")
+    joules = metrics.get("gpu_j_per_output_token")
+    return [
+        run["concurrency"],
+        run.get("status", "not read"),
+        number(run.get("window_s"), 1),
+        f"{joules['value']:.4f} ({joules['low']:.4f} to {joules['high']:.4f})" if joules else None,
+        number((metrics.get("ttft_s.p50") or {}).get("value"), 3),
+        share(client.get("cpu_share_ratio")),
+        number(None if lag_s is None else lag_s * 1e3, 1),
+        number(client.get("delivered_concurrency"), 1),
+        client.get("requests"),
+        client.get("output_lengths"),
+        "; ".join([*run.get("invalid", []), *run.get("warnings", [])]),
+    ]
+
+
+def _rated(value: float | None) -> str:
+    return "not comparable" if value is None else f"{value:.4g}"
+
+
+def _ci(found: Mapping[str, Any] | None, digits: int) -> str | None:
+    if not found:
+        return None
+    mean = f"{found['mean']:.{digits}f}"
+    if found["low"] is None:
+        return mean
+    return f"{mean} ({found['low']:.{digits}f} to {found['high']:.{digits}f})"
