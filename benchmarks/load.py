@@ -34,11 +34,11 @@ from load_venvs import make_venvs
 from harness.arrivals import Arrivals
 from harness.contracts import Endpoint
 from harness.journal import JournalWriter, read_journal
-from harness.load import LoadPlan, LoadProgress, run
+from harness.load.loop import LoadPlan, LoadProgress, run
+from harness.load.trial import mock_process
 from harness.mock.settings import MockSettings
 from harness.mock.writelog import WriteKind, read_write_log
 from harness.timeline import EVENT_DTYPE, EventKind, Request
-from harness.trial import mock_process
 
 OSL = 200
 PROMPT = "How many joules does a token cost on this machine? " * 8

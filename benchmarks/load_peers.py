@@ -24,7 +24,7 @@ class Job:
 
 
 def joulemark(venvs: Path, job: Job) -> list[str]:
-    """Our own loop, through `harness.load.run`."""
+    """Our own loop, through `harness.load.loop.run`."""
     del venvs
     return [
         sys.executable,

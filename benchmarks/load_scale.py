@@ -20,14 +20,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from harness.arrivals import Arrivals
-from harness.client_processes import run_processes
-from harness.descriptors import allow_sockets
 from harness.journal import JournalWriter
-from harness.load import LoadPlan, LoadProgress, run
-from harness.load_findings import audit_findings
+from harness.load.findings import audit_findings
+from harness.load.loop import LoadPlan, LoadProgress, run
+from harness.load.processes import run_processes
+from harness.load.trial import mock_process
 from harness.mock.settings import MockSettings
+from harness.stream.descriptors import allow_sockets
 from harness.timeline import EVENT_DTYPE, Request
-from harness.trial import mock_process
 
 PROMPT = "How many joules does a token cost on this machine? " * 8
 CASES = (

@@ -13,16 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from . import certificate, launch, load, provenance, store
+from . import launch, provenance, store
 from .arrivals import Arrivals
-from .client_processes import run_processes
 from .clock import WallAnchor
 from .contracts import Engine
 from .errors import EngineError, JoulemarkError, PowerUnavailableError
 from .kept_engine import KeptEngine
 from .live_facts import OnGpus, energy_j, facts_of
-from .load_audit import LoadAudit
-from .load_plan import LoadPlan
+from .load import certificate
+from .load import loop as load
+from .load.audit import LoadAudit
+from .load.plan import LoadPlan
+from .load.processes import run_processes
 from .record import Finding
 from .request_fields import fixed_length, request_endpoint
 from .run_log import log_to

@@ -21,8 +21,8 @@ from .energy import (
 )
 from .engine_joules import cross_check
 from .integrate import traces
-from .load_audit import LoadAudit
-from .load_findings import audit_findings
+from .load.audit import LoadAudit
+from .load.findings import audit_findings
 from .performance import absences, latencies, request_findings, throughput, token_counts
 from .record import Finding, MetricValue, RunRecord
 from .roles import devices_by_role, role_energies, role_metrics

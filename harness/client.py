@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import httptools
 import orjson
 
-from .chunk import error_text
+from .stream.chunk import error_text
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from .answer import Answer
-    from .receiver import Receiver
+    from .stream.answer import Answer
+    from .stream.receiver import Receiver
 
 _MAX_ERROR_BODY_BYTES: Final = 64 * 1024
 _AFTER_DONE_S: Final = 1.0

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from .counter_energy import counter_energy_j
 from .errors import CoverageError
+from .joules.counter_energy import counter_energy_j
+from .joules.trapezoid import PowerIntegral, integrate_power_j
 from .record import Finding
 from .timeline import Boundary, Channel, PowerKind, PowerTrace, Window
-from .trapezoid import PowerIntegral, integrate_power_j
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

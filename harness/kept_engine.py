@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from . import launch
-from .openai_api import build_body
 from .request_fields import request_endpoint
 from .selection import Selection, select
+from .stream.openai_api import build_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

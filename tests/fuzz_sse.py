@@ -26,9 +26,9 @@ except ImportError:
     _instrumented = contextlib.nullcontext()
 
 with _instrumented:
-    from harness.answer import Answer, LoadProgress
     from harness.client import Connection
-    from harness.receiver import Receiver
+    from harness.stream.answer import Answer, LoadProgress
+    from harness.stream.receiver import Receiver
 from harness.timeline import EVENT_DTYPE, Request
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"

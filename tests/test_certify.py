@@ -11,16 +11,16 @@ import orjson
 import pytest
 from click.testing import CliRunner
 
-from harness import certificate
 from harness.arrivals import Arrivals
 from harness.cli import joulemark
 from harness.engines.fake import Fake
-from harness.load_audit import Tally
+from harness.load import certificate
+from harness.load.audit import Tally
+from harness.load.trial import Trial, judge
 from harness.mock.metrics import Counts, exposition
 from harness.mock.settings import MockSettings
 from harness.mock.writelog import WRITE_DTYPE, WriteKind
 from harness.timeline import EVENT_DTYPE, EventKind, RequestTrace
-from harness.trial import Trial, judge
 
 if TYPE_CHECKING:
     from pathlib import Path

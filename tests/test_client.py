@@ -20,14 +20,14 @@ import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.answer import Answer, LoadProgress
 from harness.client import Connection
 from harness.contracts import Endpoint
-from harness.dial import Dialer, DialError
 from harness.errors import ConfigError
-from harness.openai_api import build_body, build_head, finish_message
-from harness.proxy import find_proxy
-from harness.receiver import Receiver
+from harness.stream.answer import Answer, LoadProgress
+from harness.stream.dial import Dialer, DialError
+from harness.stream.openai_api import build_body, build_head, finish_message
+from harness.stream.proxy import find_proxy
+from harness.stream.receiver import Receiver
 from harness.timeline import EVENT_DTYPE, EventKind, Request
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from harness.counter import Knots
-from harness.edges import Placed
-from harness.inside import Bends, bends, draw_shapes, energy_j, levels
-from harness.steadiness import steadiness
+from harness.joules.counter import Knots
+from harness.joules.edges import Placed
+from harness.joules.inside import Bends, bends, draw_shapes, energy_j, levels
+from harness.joules.steadiness import steadiness
 
 DRAWS = 500
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.counter import stretches
 from harness.errors import CoverageError
 from harness.integrate import traces, window_energies
+from harness.joules.counter import stretches
+from harness.joules.trapezoid import integrate_power_j
 from harness.timeline import POWER_DTYPE, Channel, PowerTrace, ReadStatus, Window
-from harness.trapezoid import integrate_power_j
 
 S = 1_000_000_000
 COUNTER = Channel(

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import lattice
+from harness.joules import lattice
 
 DRAWS = 400
 

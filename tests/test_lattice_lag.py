@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from harness.counter import stretches
-from harness.lag import NONE, estimate
+from harness.joules.counter import stretches
+from harness.joules.lag import NONE, estimate
 from harness.timeline import Channel, PowerTrace, Window
 
 S = 1_000_000_000

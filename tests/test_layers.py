@@ -13,21 +13,23 @@ LAYERS = {
     "L0": "errors clock timeline record journal files exposition models",
     "L1": "contracts plugins schema settings config token_counters request_fields "
     "workload_summary dialects engine_activity",
-    "acquire": "guard launch live_facts sse chunk answer openai_api client dial proxy arrivals "
-    "load load_audit load_bodies load_phase load_plan client_processes sampler "
-    "sampler_process schedule mock emulator descriptors settled_counts ask rounds "
-    "receiver template chunked",
-    "arithmetic": "tokens window integrate counter counter_energy edges lag lattice trapezoid "
-    "latency decompose level window_variants inside polygon steadiness cost.formulas "
-    "cost.range cost.split push.steps roofline.bound roofline.fit roofline.model "
+    "acquire": "guard launch live_facts client arrivals sampler sampler_process schedule mock "
+    "emulator settled_counts ask rounds load.audit load.bodies load.loop load.phase "
+    "load.plan load.processes stream.answer stream.chunk stream.chunked "
+    "stream.descriptors stream.dial stream.openai_api stream.proxy stream.receiver "
+    "stream.sse stream.template",
+    "arithmetic": "tokens window integrate latency decompose level window_variants cost.formulas "
+    "cost.range cost.split joules.counter joules.counter_energy joules.edges "
+    "joules.inside joules.lag joules.lattice joules.polygon joules.steadiness "
+    "joules.trapezoid push.steps roofline.bound roofline.fit roofline.model "
     "roofline.search stats.bootstrap stats.change stats.effects stats.limit "
     "stats.precision stats.ratio stats.sequential stats.verdict sweep.pareto",
     "L3": "run_log metrics energy performance provenance selection store doctor "
-    "surroundings load_findings kept_engine trial certificate cooldown live "
-    "conditions subjects checks roles engine_joules claims.formulas claims.recompute "
-    "claims.reproduce compare.thresholds cost.case cost.catalogue "
-    "cost.catalogue_files cost.host cost.hours cost.point cost.rate job.account "
-    "job.readings push.remote_write roofline.distance",
+    "surroundings kept_engine cooldown live conditions subjects checks roles "
+    "engine_joules claims.formulas claims.recompute claims.reproduce "
+    "compare.thresholds cost.case cost.catalogue cost.catalogue_files cost.host "
+    "cost.hours cost.point cost.rate job.account job.readings load.certificate "
+    "load.findings load.trial push.remote_write roofline.distance",
     "L4": "acquisition analysis report pipeline measure meter baseline history junit "
     "production pytest_plugin repeats compare.comparison compare.likeness "
     "compare.sets compare.text cost.document cost.picture explain.changes "

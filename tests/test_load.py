@@ -17,10 +17,10 @@ import pytest
 
 from harness.arrivals import Arrivals
 from harness.contracts import Endpoint
-from harness.descriptors import allow_sockets
 from harness.errors import ConfigError, EngineError
 from harness.journal import JournalWriter, read_journal
-from harness.load import LoadPlan, LoadProgress, drive, run
+from harness.load.loop import LoadPlan, LoadProgress, drive, run
+from harness.stream.descriptors import allow_sockets
 from harness.timeline import EVENT_DTYPE, EventKind, Request
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ import numpy as np
 
 from harness.arrivals import Arrivals
 from harness.journal import JournalWriter, read_journal
-from harness.load import LoadPlan, LoadProgress, run
+from harness.load.loop import LoadPlan, LoadProgress, run
+from harness.load.trial import mock_process
 from harness.mock.settings import FAULTS, MockSettings
 from harness.mock.writelog import WriteKind, read_write_log
 from harness.timeline import EVENT_DTYPE, EventKind, Request
-from harness.trial import mock_process
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
-from harness.load_audit import LoadAudit
-from harness.load_findings import audit_findings
+from harness.load.audit import LoadAudit
+from harness.load.findings import audit_findings
 
 HEALTHY = LoadAudit(
     wall_s=60.0,

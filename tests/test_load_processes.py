@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from harness.arrivals import Arrivals
-from harness.client_processes import run_processes
 from harness.errors import ConfigError, EngineError
 from harness.journal import JournalWriter, read_journal
-from harness.load import LoadPlan, LoadProgress
+from harness.load.loop import LoadPlan, LoadProgress
+from harness.load.processes import run_processes
+from harness.load.trial import mock_process
 from harness.mock.settings import MockSettings
 from harness.timeline import EVENT_DTYPE, EventKind, Request
-from harness.trial import mock_process
 
 if TYPE_CHECKING:
     from pathlib import Path

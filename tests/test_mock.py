@@ -16,7 +16,7 @@ from harness.arrivals import Arrivals
 from harness.contracts import Endpoint
 from harness.errors import ConfigError
 from harness.journal import JournalWriter, read_journal
-from harness.load import LoadPlan, LoadProgress, drive
+from harness.load.loop import LoadPlan, LoadProgress, drive
 from harness.mock.metrics import PATHS, Counts, exposition
 from harness.mock.server import MockServer
 from harness.mock.settings import Dialect, MockSettings

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from harness import receiver as receiver_module
-from harness.receiver import Receiver
+from harness.stream import receiver as receiver_module
+from harness.stream.receiver import Receiver
 
 
 class Taken:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import sse
-from harness.sse import EventSplitter, EventTooLongError
+from harness.stream import sse
+from harness.stream.sse import EventSplitter, EventTooLongError
 
 STREAM = (
     b": a comment\n\n"

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_client import DONE, HEAD, STOP, Collector, chunk, content, event
 
-from harness import template
-from harness.answer import Answer, LoadProgress
 from harness.client import Connection
-from harness.receiver import Receiver
+from harness.stream import template
+from harness.stream.answer import Answer, LoadProgress
+from harness.stream.receiver import Receiver
 from harness.timeline import EVENT_DTYPE, Request
 
 WORDS = ["a", " the", "x" * 40, "ing", " 7", "é", '"', "\\", "\n", "", " ☃", "null", '"content":"']

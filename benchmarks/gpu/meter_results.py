@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from harness import lag
-from harness.counter import stretches
 from harness.errors import CoverageError
 from harness.integrate import window_energies
+from harness.joules import lag
+from harness.joules.counter import stretches
 from harness.timeline import PowerTrace, Window
 
 from . import emulated

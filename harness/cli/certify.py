@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import click
 import orjson
 
-from harness import certificate
+from harness.load import certificate
 
 if TYPE_CHECKING:
-    from harness.certificate import Step
+    from harness.load.certificate import Step
 
 
 @click.command("certify", help=__doc__)

@@ -13,7 +13,7 @@ import httptools
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.receiver import Receiver
+    from harness.stream.receiver import Receiver
 
 _RESET: Final = struct.pack("ii", 1, 0)
 

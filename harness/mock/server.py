@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from harness.receiver import Receiver
+from harness.stream.receiver import Receiver
 
 from . import asking, wording
 from .line import Line

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from harness.counter import stretches
+from harness.joules.counter import stretches
+from harness.joules.trapezoid import AVERAGE_DELAY_NS
 from harness.timeline import ReadStatus
-from harness.trapezoid import AVERAGE_DELAY_NS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

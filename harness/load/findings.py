@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from .record import Finding
+from harness.record import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .load_audit import LoadAudit
+    from .audit import LoadAudit
 
 LOOP_LAG_WARNING_S: Final = 0.010
 """p99 of the loop's lateness: beyond it time stamps of tokens can be late by as much."""

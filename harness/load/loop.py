@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import uvloop
 
-from .answer import LoadProgress
-from .load_audit import LoadAudit, Tally
-from .load_phase import LoadPhase
-from .load_plan import LoadPlan
+from harness.stream.answer import LoadProgress
+
+from .audit import LoadAudit, Tally
+from .phase import LoadPhase
+from .plan import LoadPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .journal import JournalWriter
-    from .load_phase import Start
-    from .timeline import RequestTrace
+    from harness.journal import JournalWriter
+    from harness.timeline import RequestTrace
+
+    from .phase import Start
 
 __all__ = ["LoadAudit", "LoadPlan", "LoadProgress", "drive", "run"]
 

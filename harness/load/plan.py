@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .errors import ConfigError
+from harness.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from .arrivals import Arrivals
-    from .contracts import Endpoint
-    from .timeline import Phase, Request
+    from harness.arrivals import Arrivals
+    from harness.contracts import Endpoint
+    from harness.timeline import Phase, Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

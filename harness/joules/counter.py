@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from .timeline import ReadStatus
+from harness.timeline import ReadStatus
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from .timeline import PowerTrace
+    from harness.timeline import PowerTrace
 
 STALL_S: Final = 1.0
 """Standing still for longer is a fault, unless the counter always ticks that slowly."""

@@ -16,20 +16,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .arrivals import Arrivals
-from .contracts import Endpoint
-from .errors import EngineError
-from .journal import JournalWriter, read_journal
-from .load import LoadPlan, LoadProgress, run
-from .mock.writelog import WriteKind, read_write_log
-from .timeline import EVENT_DTYPE, EventKind, Request, RequestTrace
+from harness.arrivals import Arrivals
+from harness.contracts import Endpoint
+from harness.errors import EngineError
+from harness.journal import JournalWriter, read_journal
+from harness.mock.writelog import WriteKind, read_write_log
+from harness.timeline import EVENT_DTYPE, EventKind, Request, RequestTrace
+
+from .loop import LoadPlan, LoadProgress, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from .load_audit import LoadAudit
-    from .mock.settings import MockSettings
+    from harness.mock.settings import MockSettings
+
+    from .audit import LoadAudit
 
 _PROMPT = "How many joules does a token cost on this machine? " * 8
 _STOP_S = 5.0

@@ -7,11 +7,12 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from .openai_api import build_body
+from harness.stream.openai_api import build_body
 
 if TYPE_CHECKING:
-    from .load_plan import LoadPlan
-    from .timeline import Request
+    from harness.timeline import Request
+
+    from .plan import LoadPlan
 
 _AHEAD_BYTES: Final = 64 * 1024 * 1024
 _AHEAD_REQUESTS: Final = 10_000

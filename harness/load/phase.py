@@ -7,23 +7,25 @@ import time
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from .answer import Answer, LoadProgress
-from .arrivals import due_offsets_s, slot_delays_s
-from .descriptors import allow_sockets
-from .dial import Dialer, DialError
-from .errors import ConfigError, EngineError
-from .load_audit import Tally
-from .load_bodies import Bodies
-from .openai_api import build_head, finish_message
+from harness.arrivals import due_offsets_s, slot_delays_s
+from harness.errors import ConfigError, EngineError
+from harness.stream.answer import Answer, LoadProgress
+from harness.stream.descriptors import allow_sockets
+from harness.stream.dial import Dialer, DialError
+from harness.stream.openai_api import build_head, finish_message
+
+from .audit import Tally
+from .bodies import Bodies
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from .arrivals import Arrivals
-    from .client import Connection
-    from .journal import JournalWriter
-    from .load_plan import LoadPlan
-    from .timeline import Request, RequestTrace
+    from harness.arrivals import Arrivals
+    from harness.client import Connection
+    from harness.journal import JournalWriter
+    from harness.timeline import Request, RequestTrace
+
+    from .plan import LoadPlan
 
     Start = Callable[[], Awaitable[int]]
     """Waits until the load may begin; returns that instant, CLOCK_MONOTONIC nanoseconds."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 from typing import Final
 
-from .errors import ConfigError
+from harness.errors import ConfigError
 
 _OTHERS: Final = 64
 """Files, pipes and the loop's own."""

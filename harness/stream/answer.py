@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from harness.timeline import NOT_SAID, EventKind, Phase, Request, RequestTrace
+
 from .chunk import MAX_COUNT, chars_of, count_of, error_text
 from .chunked import FIRST_LINES, LONGEST
 from .sse import EventSplitter, EventTooLongError
 from .template import learn, not_plain
-from .timeline import NOT_SAID, EventKind, Phase, Request, RequestTrace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from .errors import CoverageError
-from .timeline import ReadStatus
+from harness.errors import CoverageError
+from harness.timeline import ReadStatus
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from .timeline import PowerTrace, Window
+    from harness.timeline import PowerTrace, Window
 
 AVERAGE_DELAY_NS: Final = 0.5e9
 """NVML's average power is a mean over the last second (on GA100 and older it is not offered)."""

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from . import __version__
-from .files import write_atomically
-from .load_findings import audit_findings
-from .mock.settings import MockSettings
+from harness import __version__
+from harness.files import write_atomically
+from harness.mock.settings import MockSettings
+
+from .findings import audit_findings
 from .trial import Trial, TrialResult, run_trial
 
 if TYPE_CHECKING:

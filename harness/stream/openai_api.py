@@ -7,15 +7,15 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from . import __version__
-from .errors import ConfigError
+from harness import __version__
+from harness.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from urllib.parse import SplitResult
 
-    from .contracts import Endpoint
-    from .timeline import Request
+    from harness.contracts import Endpoint
+    from harness.timeline import Request
 
 _PATHS: Final = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
 

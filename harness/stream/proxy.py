@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
-from .errors import ConfigError
+from harness.errors import ConfigError
+
 from .openai_api import split_url
 
 if TYPE_CHECKING:
-    from .contracts import Endpoint
+    from harness.contracts import Endpoint
 
 _DEFAULT_PORT = 3128
 

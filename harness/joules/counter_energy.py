@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from harness.errors import CoverageError
+from harness.record import Finding
+from harness.timeline import Channel, PowerTrace, ReadStatus, Window
+
 from .counter import Knots, stretches
 from .edges import DRAWS, Placed, place, snap
-from .errors import CoverageError
 from .inside import bends, draw_shapes, energy_j
 from .lag import Lag, estimate
-from .record import Finding
-from .timeline import Channel, PowerTrace, ReadStatus, Window
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

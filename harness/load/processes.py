@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from .answer import LoadProgress
-from .errors import ConfigError, EngineError, JoulemarkError
-from .journal import JournalWriter, read_journal
-from .load import run_from
-from .timeline import EVENT_DTYPE
+from harness.errors import ConfigError, EngineError, JoulemarkError
+from harness.journal import JournalWriter, read_journal
+from harness.stream.answer import LoadProgress
+from harness.timeline import EVENT_DTYPE
+
+from .loop import run_from
 
 if TYPE_CHECKING:
     import threading
@@ -26,9 +27,10 @@ if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
     from pathlib import Path
 
-    from .load_audit import LoadAudit, Tally
-    from .load_plan import LoadPlan
-    from .timeline import RequestTrace
+    from harness.timeline import RequestTrace
+
+    from .audit import LoadAudit, Tally
+    from .plan import LoadPlan
 
 _REPORT_S: Final = 0.1
 _HEAD_START_NS: Final = 50_000_000

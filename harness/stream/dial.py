@@ -7,13 +7,14 @@ import socket
 import ssl
 from typing import TYPE_CHECKING, Final
 
-from .client import Connection
+from harness.client import Connection
+
 from .openai_api import split_url
 from .proxy import Proxy, find_proxy
 from .receiver import Receiver
 
 if TYPE_CHECKING:
-    from .contracts import Endpoint
+    from harness.contracts import Endpoint
 
 _MAX_HEAD_BYTES: Final = 16 * 1024
 _PORTS: Final = {"http": 80, "https": 443}

@@ -13,8 +13,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .arrivals import Arrivals
-    from .timeline import RequestTrace
+    from harness.arrivals import Arrivals
+    from harness.timeline import RequestTrace
 
 
 _SUMS: Final = (

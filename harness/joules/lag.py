@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from harness.timeline import ReadStatus
+
 from . import lattice
-from .timeline import ReadStatus
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from harness.timeline import PowerTrace, Window
+
     from .counter import Knots
-    from .timeline import PowerTrace, Window
 
 AVERAGED_S: Final = 1.0
 """What NVML's average power is a mean over, on architectures that offer it."""
