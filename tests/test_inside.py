@@ -54,9 +54,8 @@ def test_between_ticks_an_even_load_is_known_exactly():
     own = bends(knots(np.arange(20) * 50.0), 1e-3)
     shape, _ = draw_shapes([own], np.random.default_rng(1), DRAWS)
     near_w = np.full(5, 500.0)
-    best, drawn = energy_j(
-        placed, 2.5e8, near_w=near_w, own=own, shapes=shape, locked=np.ones(DRAWS)
-    )
+    known = {"near_w": near_w, "off_ratio": None, "own": own, "shapes": shape}
+    best, drawn = energy_j(placed, 2.5e8, locked=np.ones(DRAWS), **known)
     assert best == pytest.approx(125.0)
     # A tenth of the load may be in step with the ticks: 0.1 * 500 W * 50 ms.
     assert drawn == pytest.approx(np.full(DRAWS, 127.5))
@@ -68,10 +67,24 @@ def test_what_hides_in_step_with_the_ticks_cancels_between_two_edges():
     first, second = draw_shapes([own], np.random.default_rng(1), DRAWS)
     locked = np.where(np.arange(DRAWS) % 2 == 0, 1.0, -1.0)
     near_w = np.full(5, 70.0)
-    _, start_j = energy_j(placed, 1.5e8, near_w=near_w, own=own, shapes=first, locked=locked)
-    _, end_j = energy_j(placed, 3.5e8, near_w=near_w, own=own, shapes=second, locked=locked)
+    known = {"near_w": near_w, "off_ratio": None, "own": own, "locked": locked}
+    _, start_j = energy_j(placed, 1.5e8, shapes=first, **known)
+    _, end_j = energy_j(placed, 3.5e8, shapes=second, **known)
     assert np.std(start_j) > 1
     assert end_j - start_j == pytest.approx(np.full(DRAWS, 100.0))
+
+
+@pytest.mark.parametrize(("off_ratio", "hidden"), [(None, 0.85), (0.3, 0.85), (0.01, 0.2)])
+def test_an_uneven_load_hides_little_if_its_readings_come_to_the_counters_mean(off_ratio, hidden):
+    """500 W by the counter, readings that scatter by 30 %: 20 times 1 % may be in step."""
+    placed = exact(np.arange(6) * 50.0)
+    own = bends(knots(np.arange(20) * 50.0), 1e-3)
+    shape, _ = draw_shapes([own], np.random.default_rng(1), DRAWS)
+    near_w = np.array([350.0, 650.0, 480.0, 520.0])
+    known = {"near_w": near_w, "own": own, "shapes": shape, "locked": np.ones(DRAWS)}
+    best, drawn = energy_j(placed, 2.5e8, off_ratio=off_ratio, **known)
+    # Half a tick of 100 ms.
+    assert drawn - best == pytest.approx(np.full(DRAWS, hidden * 500 * 0.05))
 
 
 def test_devices_bend_together_as_they_did_before():

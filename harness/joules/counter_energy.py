@@ -30,6 +30,8 @@ _DOUBT_RATIO: Final = 1.5
 _SEED: Final = 20_261_123
 """Fixed, so that recomputing a run gives the same interval to the last digit."""
 _NEAR_NS: Final = 150_000_000
+_LONG_NS: Final = 5_000_000_000
+"""How far from an edge power readings and counter are held against each other."""
 _EDGE_SLACK_NS: Final = 200_000_000
 """An edge this close to the readings is reached by the next tick or the one before."""
 
@@ -97,6 +99,7 @@ def counter_energy_j(
                 edges[side],
                 snapped_ns[side],
                 near_w=near_w,
+                off_ratio=_off_ratio(powers.get(name), chosen[name], snapped_ns[side]),
                 own=bent[name],
                 shapes=shapes[side],
                 locked=locked[side],
@@ -236,6 +239,23 @@ def _near_w(power: PowerTrace | None, edge_ns: float) -> npt.NDArray[np.float64]
     near = np.abs(power.t_before_ns - edge_ns) < _NEAR_NS
     found: npt.NDArray[np.float64] = power.value[near & (power.status == ReadStatus.OK)]
     return found
+
+
+def _off_ratio(power: PowerTrace | None, knots: Knots, edge_ns: float) -> float | None:
+    """By what share the power readings around an edge are off the counter's mean; None: unknown."""
+    if power is None:
+        return None
+    at = np.flatnonzero(np.abs(knots.middle_ns - edge_ns) < _LONG_NS)
+    if len(at) < 2:  # noqa: PLR2004 - a mean needs two ends
+        return None
+    first, last = at[0], at[-1]
+    begin_ns, end_ns = float(knots.middle_ns[first]), float(knots.middle_ns[last])
+    mean_w = float(knots.energy_j[last] - knots.energy_j[first]) / (end_ns - begin_ns) * 1e9
+    good = (power.status == ReadStatus.OK) & (power.t_before_ns >= begin_ns)
+    read_w = power.value[good & (power.t_before_ns < end_ns)]
+    if not len(read_w) or mean_w <= 0:
+        return None
+    return abs(float(read_w.mean()) / mean_w - 1)
 
 
 def _stretch(parts: Sequence[Knots], window: Window) -> Knots | None:

@@ -105,6 +105,7 @@ def energy_j(
     edge_ns: float,
     *,
     near_w: npt.NDArray[np.float64],
+    off_ratio: float | None,
     own: Bends,
     shapes: Shapes,
     locked: npt.NDArray[np.float64],
@@ -116,6 +117,8 @@ def energy_j(
         placed: its knots around the edge.
         edge_ns: the edge.
         near_w: its power readings around the edge; may be empty.
+        off_ratio: by what share its power readings of seconds are off what the counter says
+            of the same seconds; None: not known.
         own: how far this device's energy was from straight lines elsewhere.
         shapes: draws for this edge, the same for devices that may work in step.
         locked: shape (draws,), -1 or 1: which way a load in step with the ticks goes; the
@@ -140,7 +143,7 @@ def energy_j(
     drawn = drawn + _bent_j(
         _share(own, shapes), part, span_s, float(mean_w - low_w), float(high_w - mean_w)
     )
-    hidden_w = _unseen_ratio(near_w, mean_w) * mean_w
+    hidden_w = _unseen_ratio(near_w, mean_w, off_ratio) * mean_w
     nearest = right - int(abs(middle_ns[right] - edge_ns) >= abs(middle_ns[right - 1] - edge_ns))
     if abs(middle_ns[nearest] - edge_ns) >= 1.0:
         # A load in step with the ticks does the same at both edges: it is drawn once.
@@ -212,16 +215,20 @@ def levels(
     return np.maximum(mean - below_w, 0.0), mean + above_w
 
 
-def _unseen_ratio(near_w: npt.NDArray[np.float64], mean_w: float) -> float:
+def _unseen_ratio(near_w: npt.NDArray[np.float64], mean_w: float, off_ratio: float | None) -> float:
     """
     By what share of its mean the power at a tick may be another without being seen.
 
     A load in step with the ticks looks constant to the counter. To a power sensor
     that looks at a part of each period it looks constant, too, but hardly ever at
-    the mean; where both say the same, little is hidden.
+    the mean, neither near the edge nor over seconds; where either says the same as
+    the counter, little is hidden. Readings of an uneven load that is not in step scatter
+    near the edge, and come to the counter's mean over seconds.
     """
     least, most = _UNSEEN_RATIOS
     if not len(near_w) or mean_w <= 0:
         return most
     seen = float(np.max(np.abs(near_w - mean_w))) / mean_w
+    if off_ratio is not None:
+        seen = min(seen, off_ratio)
     return min(max(_SUSPICION * seen, least), most)
