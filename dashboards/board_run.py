@@ -37,10 +37,13 @@ RUN: Final = Board(
             (
                 Panel(
                     title="Phases",
-                    note="1 within the window that a run's numbers are of; before it the engine "
-                    "is loaded and warmed up, after it the last requests end.",
+                    note="1 within a phase of the run, and within the window that its numbers "
+                    "are of.",
                     unit="none",
-                    queries=((f"joulemark_run_active{{{_RUN}}}", "{{run_id}} {{window}}"),),
+                    queries=(
+                        (f"joulemark_run_phase{{{_RUN}}}", "{{run_id}} {{phase}}"),
+                        (f"joulemark_run_active{{{_RUN}}}", "{{run_id}} {{window}} (the numbers)"),
+                    ),
                     kind="statetimeline",
                     width=24,
                 ),

@@ -87,6 +87,7 @@ def pushed(step: int, *, active: bool) -> str:
     """What `joulemark push` puts into a store of one emulated run."""
     live = (
         f'joulemark_run_active{{run_id="golden",run="quickstart",window="steady"}} {int(active)}\n'
+        f'joulemark_run_phase{{run_id="golden",phase="measure"}} {int(active)}\n'
         'joulemark_run_emulated_gpu_power_watts{run_id="golden",power_kind="emulated",device="g"}'
         f" {300 + step}\n"
         f'joulemark_run_output_tokens_per_second{{run_id="golden"}} {80 + step}\n'

@@ -133,6 +133,9 @@ def samples(port: int, text: str) -> dict[float, float]:
     return {t_s: float(number) for t_s, number in row["values"]}
 
 
+PHASES_AT_5_S = {"loaded_idle": "0", "warm_up": "0", "measure": "1"}
+
+
 def check_golden(port: int) -> None:
     """
     What the golden run is, by hand: 300 W throughout; 4 slots of 25 tok/s with pauses.
@@ -150,12 +153,15 @@ def check_golden(port: int) -> None:
     assert rates[T0 + 3] == pytest.approx(80, abs=4.1)
     active = samples(port, "joulemark_run_active")
     record = [one for one, on in sorted(active.items()) if on == 1]
-    # The edges of the record's window, to the millisecond: 0.990066667 s to 8.689871235 s.
+    # The edges of the record's window, to the millisecond: 0.990206356 s to 8.690126216 s.
     assert record[0] == pytest.approx(T0 + 0.990, abs=1e-9)
     after = min(one for one in active if one > record[-1])
-    assert after == pytest.approx(T0 + 8.689, abs=1e-9)
+    assert after == pytest.approx(T0 + 8.690, abs=1e-9)
     assert value(port, "joulemark_run_active", T0 + 5.5) == 1
     assert value(port, "joulemark_run_active", T0 + 9.5) == 0
+    # Marks of the golden run: idle from -6 s to -1 s, warm-up to 0 s, measured to 11 s.
+    phase = {row["metric"]["phase"]: row for row in query(port, "joulemark_run_phase", T0 + 5)}
+    assert {name: row["value"][1] for name, row in phase.items()} == PHASES_AT_5_S
     joules = "joulemark_run_emulated_gpu_joules_per_output_token"
     assert value(port, joules + '{statistic="value"}', T0 + 13) == pytest.approx(2310 / 640)
     # What Grafana's annotations and joins ask for.
@@ -295,7 +301,7 @@ def test_a_run_that_has_no_window_and_no_power_is_pushed_without_them(joulemark,
     assert "no window was found" in done.stderr
     assert "no power was recorded" in done.stderr
     names = set(re.findall(r"^(\w+)\{", (tmp_path / "f").read_text(), re.MULTILINE))
-    assert names == {"joulemark_run_info"}
+    assert names == {"joulemark_run_info", "joulemark_run_phase"}
     for name in ("marks.jsonl", "requests.jsonl"):
         (runs / "golden" / name).unlink()
     assert "recorded nothing that has a date" in complaint(joulemark("push", "--openmetrics", "f"))

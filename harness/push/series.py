@@ -25,10 +25,20 @@ if TYPE_CHECKING:
     from harness.store import RawRun
 
 ACTIVE: Final = "joulemark_run_active"
+PHASE: Final = "joulemark_run_phase"
 _MS: Final = 1_000_000
+
+_PHASES: Final = (
+    ("engine_start", ("engine_start",), "engine_ready"),
+    ("loaded_idle", ("loaded_idle_start",), "loaded_idle_end"),
+    ("warm_up", ("loaded_idle_end", "engine_ready"), "measure_start"),
+    ("measure", ("measure_start",), "measure_end"),
+)
+"""A phase, the marks of which the first that is there begins it, and the mark that ends it."""
 
 _ABOUT: Final = {
     ACTIVE: "1 within the window that the run's numbers are of, 0 before and after it",
+    PHASE: "1 within a phase of the run, 0 before and after it",
     "power": "mean power of one device over the step that ends at this instant",
     "tokens": "output tokens that arrived in the step that ends at this instant, over its length",
 }
@@ -55,6 +65,7 @@ def series(record: RunRecord, raw: RawRun, *, step_s: float) -> Iterator[Metric]
     t_ms = [anchor.wall_ns(int(edge)) // _MS for edge in edges_ns]
     ends_ms = t_ms[1:]
     yield from _active(record, anchor, t_ms)
+    yield from _phases(record, raw, anchor, t_ms)
     yield from _power(record, raw, edges_ns, ends_ms)
     yield from _tokens(record, raw, edges_ns, ends_ms)
     for family in families(record, t_s=t_ms[-1] / 1e3):
@@ -106,10 +117,32 @@ def _active(record: RunRecord, anchor: WallAnchor, t_ms: list[int]) -> Iterator[
         "power_kind": record.power_kind or "none",
     }
     family = GaugeMetricFamily(ACTIVE, _ABOUT[ACTIVE], labels=list(labels))
+    _add_span(family, list(labels.values()), t_ms, start_ms, end_ms)
+    yield family
+
+
+def _phases(
+    record: RunRecord, raw: RawRun, anchor: WallAnchor, t_ms: list[int]
+) -> Iterator[Metric]:
+    at_ms = {mark["mark"]: anchor.wall_ns(mark["t_ns"]) // _MS for mark in raw.marks}
+    family = GaugeMetricFamily(PHASE, _ABOUT[PHASE], labels=("run_id", "phase"))
+    for phase, begins, ends in _PHASES:
+        start_ms = next((at_ms[mark] for mark in begins if mark in at_ms), None)
+        # What was cut short lasted until the recording's end.
+        end_ms = at_ms.get(ends, t_ms[-1])
+        if start_ms is not None and start_ms < end_ms:
+            _add_span(family, [record.run_id, phase], t_ms, start_ms, end_ms)
+    if family.samples:
+        yield family
+
+
+def _add_span(
+    family: GaugeMetricFamily, labels: list[str], t_ms: list[int], start_ms: int, end_ms: int
+) -> None:
+    """1 from the start to the end, to the millisecond, and 0 at the steps around it."""
     for instant in sorted({*t_ms, start_ms, end_ms}):
         inside = float(start_ms <= instant < end_ms)
-        family.add_metric(list(labels.values()), inside, timestamp=instant / 1e3)
-    yield family
+        family.add_metric(labels, inside, timestamp=instant / 1e3)
 
 
 def _power(
@@ -158,6 +191,8 @@ _SECTION: Final = f"""\
 | series | labels | samples | meaning |
 |---|---|---|---|
 | `{ACTIVE}` | `run` `engine` `model` `window` `power_kind` | each step | {_ABOUT[ACTIVE]} |
+| `{PHASE}` | `phase`: {", ".join(f"`{phase}`" for phase, *_ in _PHASES)} | each step | \
+{_ABOUT[PHASE]} |
 | `joulemark_run_{{boundary}}_power_watts` | `power_kind` `device` | each step | {_ABOUT["power"]} |
 | `joulemark_run_output_tokens_per_second` | | each step | {_ABOUT["tokens"]} |
 | `joulemark_run_info` | `status` `power_kind` `engine` `engine_version` `joulemark_version` \
