@@ -113,3 +113,10 @@ def test_uneven_energies_say_nothing_of_a_small_jitter():
     energies = np.cumsum(random.uniform(20, 60, 60))
     found = steadiness(energies, np.arange(60), period_ns=1e8, quantum_j=1e-3)
     assert np.all(found.log_chance(np.array([1e3, 1e5, 1e6])) == 0)
+
+
+def test_a_counter_without_a_step_says_no_more_than_a_nanosecond():
+    """Perfectly even energies: the distance is nil, which no logarithm is to see."""
+    found = steadiness(np.arange(60) * 50.0, np.arange(60), period_ns=1e8, quantum_j=0.0)
+    assert np.all(found.distance_ns == 1.0)
+    assert np.all(np.isfinite(found.log_chance(np.array([1e3]))))

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _SHARES: Final = (0.25, 0.5, 0.75)
 _MIN_COMPARED: Final = 8
+_LEAST_NS: Final = 1.0
+"""Instants are whole nanoseconds, however even the energies of a counter without a step are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,4 +85,5 @@ def steadiness(
     ]
     within = np.array([np.ceil(share * len(middle)) for share in _SHARES])
     distance_ns = np.concatenate([each[within.astype(np.int64) - 1] for each in distances_ns])
-    return Steadiness(len(middle), np.tile(within, len(distances_ns)), distance_ns)
+    within = np.tile(within, len(distances_ns))
+    return Steadiness(len(middle), within, np.maximum(distance_ns, _LEAST_NS))
