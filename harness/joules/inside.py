@@ -228,7 +228,7 @@ def _unseen_ratio(near_w: npt.NDArray[np.float64], mean_w: float, off_ratio: flo
     least, most = _UNSEEN_RATIOS
     if not len(near_w) or mean_w <= 0:
         return most
-    seen = float(np.max(np.abs(near_w - mean_w))) / mean_w
-    if off_ratio is not None:
-        seen = min(seen, off_ratio)
-    return min(max(_SUSPICION * seen, least), most)
+    scatter = float(np.max(np.abs(near_w - mean_w))) / mean_w
+    off = scatter if off_ratio is None else min(scatter, off_ratio)
+    # Whatever is in step: the power at a tick can be one of those that were read near it.
+    return min(max(_SUSPICION * off, scatter, least), most)
