@@ -483,3 +483,13 @@ def test_one_write_request_byte_by_byte():
 
 def test_the_mark_of_a_series_end_is_the_one_that_prometheus_knows():
     assert struct.pack(">d", remote_write.STALE).hex() == "7ff0000000000002"
+
+
+def test_a_run_cut_short_while_its_engine_idled_was_not_warming_up(runs):
+    raw = store.load(runs / "golden")
+    kept = [{"t_ns": 993_000_000_000, "mark": "engine_ready"}]
+    kept += [mark for mark in raw.marks if mark["mark"] == "loaded_idle_start"]
+    cut = dataclasses.replace(raw, marks=kept)
+    found = {one.name: one for one in series.series(analyse(raw), cut, step_s=1.0)}
+    phases = {one.labels["phase"] for one in found["joulemark_run_phase"].samples}
+    assert phases == {"loaded_idle"}

@@ -127,6 +127,8 @@ def _phases(
     at_ms = {mark["mark"]: anchor.wall_ns(mark["t_ns"]) // _MS for mark in raw.marks}
     family = GaugeMetricFamily(PHASE, _ABOUT[PHASE], labels=("run_id", "phase"))
     for phase, begins, ends in _PHASES:
+        if phase == "warm_up" and "loaded_idle_start" in at_ms and begins[0] not in at_ms:
+            continue  # cut short while the engine idled: it was never warmed up
         start_ms = next((at_ms[mark] for mark in begins if mark in at_ms), None)
         # What was cut short lasted until the recording's end.
         end_ms = at_ms.get(ends, t_ms[-1])
