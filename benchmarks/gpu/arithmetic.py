@@ -12,12 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import optimize
 
+from harness.joules import lattice
 from harness.timeline import PowerTrace, ReadStatus
 
 Floats = npt.NDArray[np.float64]
 _FEWEST_TICKS = 5
 _FEWEST_A_SIDE = 3
+_LATEST_S = 0.3
 _TAIL_RATIO = 0.3
 """Share of a step's length, at its end, over which its level is taken."""
 
@@ -143,38 +146,73 @@ def ticks(trace: PowerTrace) -> Ticks | None:
     )
 
 
-def counter_delays_s(
-    trace: PowerTrace, steps: Sequence[Step], *, settle_s: float = 0.4
-) -> list[float]:
+def tick_instants_ns(found: Changes) -> Floats:
     """
-    How late an energy counter bends after each step of the load.
-
-    Before and after a step the energy rises along two straight lines; where they meet is the
-    step as the counter shows it. Ticks within *settle_s* after any step are left out, so any
-    delay below that is found, and the counter's own tick does not matter: each tick's energy
-    belongs to the tick's instant.
-
-    Args:
-        trace: an energy channel, polled several times a tick.
-        steps: of the load.
-        settle_s: how long the power may take to reach its new level.
+    When each change was: on the regular lattice through all brackets, else in their middles.
 
     Returns:
-        Seconds, one for each step that has ticks enough on both sides.
+        Shape (n,), nanoseconds.
+    """
+    random = np.random.default_rng(0)
+    fitted = lattice.fit(found.low_ns, found.high_ns, random, 1, energy_j=found.value)
+    if fitted is None:
+        return found.middle_ns
+    number = fitted.number
+    upper = np.stack((1 - number / fitted.last, number / fitted.last), axis=1)
+    # The lattice farthest from all brackets' ends: ends are where calls were slow, not ticks.
+    late = np.concatenate((upper, -upper))
+    limit = np.concatenate((found.high_ns, -found.low_ns)) - np.repeat(
+        (fitted.base_ns, -fitted.base_ns), len(number)
+    )
+    done = optimize.linprog(
+        [0.0, 0.0, -1.0],
+        A_ub=np.column_stack((late, np.ones(len(late)))),
+        b_ub=limit / 1e6,
+        bounds=[(None, None)] * 3,
+    )
+    ends = done.x[:2] * 1e6 if done.success else np.array([fitted.x_ns[0], fitted.y_ns[0]])
+    instants: Floats = fitted.base_ns + upper @ ends
+    return instants
+
+
+def counter_delays_s(
+    trace: PowerTrace, steps: Sequence[Step], *, latest_s: float = _LATEST_S
+) -> list[float]:
+    """
+    How late an energy counter shows each step of the load.
+
+    The tick interval that the step falls into has the old power for a part of it and the new one
+    for the rest: its joules, and the powers of the intervals beside it, say how much. Only these
+    three are used: a card holds a power for a few tenths of a second before it governs itself.
+
+    Args:
+        trace: an energy channel.
+        steps: of the load.
+        latest_s: a step is looked for up to so much later.
+
+    Returns:
+        Seconds, one for each step that has ticks around it.
     """
     found = changes(trace)
-    t_s = found.middle_ns / 1e9
+    if len(found.value) < _FEWEST_TICKS:
+        return []
+    t_s = tick_instants_ns(found) / 1e9
+    watts = np.diff(found.value) / np.diff(t_s)
     delays = []
     for step in steps:
         at = step.t_ns / 1e9
-        before = (t_s > at - step.held_before_s + settle_s) & (t_s <= at)
-        after = (t_s > at + settle_s) & (t_s < at + step.held_after_s)
-        if min(np.count_nonzero(before), np.count_nonzero(after)) < _FEWEST_A_SIDE:
+        # Interval k is from tick k to tick k + 1.
+        near = np.flatnonzero((t_s[1:] > at) & (t_s[:-1] < at + latest_s))
+        near = near[(near > 0) & (near < len(watts) - 1)]
+        if not len(near):
             continue
-        slope0, level0 = np.polyfit(t_s[before] - at, found.value[before], 1)
-        slope1, level1 = np.polyfit(t_s[after] - at, found.value[after], 1)
-        if slope0 != slope1:
-            delays.append(float((level0 - level1) / (slope1 - slope0)))
+        height = watts[near + 1] - watts[near - 1]
+        k = int(near[int(np.argmax(height if step.rising else -height))])
+        old, new = watts[k - 1], watts[k + 1]
+        if old == new:
+            continue
+        share_of_new = (watts[k] - old) / (new - old)
+        delays.append(float(t_s[k + 1] - share_of_new * (t_s[k + 1] - t_s[k]) - at))
     return delays
 
 

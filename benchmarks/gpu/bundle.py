@@ -5,8 +5,8 @@ Gathers, as wheels, what the GPU machine lacks of what the protocol needs.
 
 The machine is Linux x86-64 with Python 3.12 and the packages of `present.txt`, and can download
 nothing. pip resolves what is wanted together with what is present; what comes out that is not
-present is fetched. `vllm` and `llama-cpp` come in numbered parts (`parts.py`), since they are more
-than one call may carry.
+present is fetched. `vllm` is slimmed (`slim.py`) and comes in numbered, checksummed parts
+(`parts.py`), one of them if it fits into what one call may carry.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from . import parts
+from . import parts, slim
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESENT = Path(__file__).with_name("present.txt")
 LIMIT_BYTES = 60 << 20
-PART_BYTES = 58 << 20
-"""Below the limit by the working tree that travels with every part."""
+PART_BYTES = 50 << 20
+"""Below the limit by what travels with a part: the working tree, and the wheels of any engine."""
 LEFT_OUT = {"xllamacpp": "a CPU build of llama.cpp; only the engine llama_cpp needs it"}
 """Of joulemark's own dependencies: what the protocol does without, and why."""
 WANTED = {
@@ -261,8 +261,8 @@ def main() -> None:
     dest: Path = chosen.dest
     try:
         if chosen.engine == "llama-cpp":
-            slim = llama_source(dest / "llama-cpp")
-            sys.stdout.write(f"gpu-bundle: {slim.stat().st_size:,} bytes in {slim}\n")
+            sources = llama_source(dest / "llama-cpp")
+            sys.stdout.write(f"gpu-bundle: {sources.stat().st_size:,} bytes in {sources}\n")
             return
         files = gather([*own_requirements(), *WANTED["transformers"]], dest / "wheels")
         _report(files)
@@ -277,9 +277,11 @@ def main() -> None:
             for path in gather(every, wheels, without=VLLM_LEFT_OUT):
                 if path.name in base:
                     path.unlink()
-            parts.split(wheels, dest / "vllm", limit_bytes=PART_BYTES)
+            slim.pack(wheels, dest / "vllm-slim" / "site.tar.xz")
+            parts.split(dest / "vllm-slim", dest / "vllm", limit_bytes=PART_BYTES)
             sys.stdout.write(parts.table(dest / "vllm") + "\n")
             _say_left_out(VLLM_LEFT_OUT)
+            _say_left_out(slim.LEFT_OUT)
     except BundleError as error:
         sys.stderr.write(f"gpu-bundle: {error}\n")
         sys.exit(2)

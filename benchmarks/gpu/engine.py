@@ -12,20 +12,38 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from . import emulated, random_weights, shapes
+from . import emulated, random_weights, shapes, vllm_weights
 from .devices import LIVE_VARIABLE
 
 REPEATS = 3
-_ENGINE_START_S = 60.0
+_ENGINE_START_S = {"vllm": 80.0}
+_OTHER_START_S = 60.0
 _AROUND_A_RUN_S = 14.0
 """Loaded idle, warm-up, drain and the sampler's start."""
 _GRACE_S = 20.0
-_POINTS = ((8, 32, 64), (8, 64), (32,))
+_POINTS = {"vllm": ((8, 64, 128), (8, 64), (64,))}
+_OTHER_POINTS = ((8, 32, 64), (8, 64), (32,))
 """Concurrencies, the first that fit the time; ML.ENERGY has published 8 and 64."""
+_LENGTHS = {"vllm": (128, 64)}
+_OTHER_LENGTHS = (256, 32)
+"""Tokens of a prompt and of an answer. Answers are short, because steady state needs three mean
+residencies inside the window."""
 _LEAST_LOAD_S, _MOST_LOAD_S = 10.0, 30.0
+_VLLM = """load_format = "dummy"
+max_model_len = 2048
+gpu_memory_utilization = 0.94
+ready_timeout_s = 240.0
+extra_args = ["--compilation-config", '''{
+"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY",
+"cudagraph_capture_sizes": [1, 2, 4, 8, 16, 32, 48, 64, 96, 128]}''']
+environment = {VLLM_USE_FLASHINFER_SAMPLER = "0"}
+"""
+"""Steps of decoding are replayed as CUDA graphs, without which a card waits for the CPU; nothing is
+compiled by Inductor, which would take minutes of a short lease. vLLM 0.24 imports FlashInfer for
+its sampler unless it is told not to, whether or not it is there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +61,7 @@ class Plan:
         idle_s: the loaded engine is left alone for, before each run.
         min_window_s: a steady window must have; shorter ones give no joules.
         device: `gpu`; `cpu` only to try the way without a card.
+        repeats: of each point.
     """
 
     engine: str
@@ -54,35 +73,50 @@ class Plan:
     idle_s: float
     min_window_s: float
     device: str = "gpu"
+    repeats: int = REPEATS
 
 
-def plan(engine: str, model: str, seconds: float, *, device: str = "gpu") -> Plan:
+def plan(
+    engine: str,
+    model: str,
+    seconds: float,
+    *,
+    device: str = "gpu",
+    load_s: float | None = None,
+) -> Plan:
     """
     Fit a sweep of three concurrencies, three repeats each, into *seconds*; else of fewer.
 
-    Answers are short, because steady state needs three mean residencies inside the window.
+    With *load_s* three points of runs that long are planned whether they fit or not. A model cut
+    to a few layers is only tried: one short run.
     """
     if engine == "mock":
         return Plan(
             engine=engine, model=model, concurrencies=(4, 8, 16), isl_tokens=64, osl_tokens=24,
             load_s=5.5, idle_s=1.5, min_window_s=3.0,
         )  # fmt: skip
-    for points in _POINTS:
-        room_s = (seconds - _ENGINE_START_S) / (len(points) * REPEATS) - _AROUND_A_RUN_S
-        if room_s >= _LEAST_LOAD_S:
+    start_s = _ENGINE_START_S.get(engine, _OTHER_START_S)
+    for points in _POINTS.get(engine, _OTHER_POINTS):
+        room_s = (seconds - start_s) / (len(points) * REPEATS) - _AROUND_A_RUN_S
+        if load_s is not None or room_s >= _LEAST_LOAD_S:
             break
-    load_s = min(_MOST_LOAD_S, max(_LEAST_LOAD_S, room_s))
-    return Plan(
+    isl_tokens, osl_tokens = _LENGTHS.get(engine, _OTHER_LENGTHS)
+    whole = Plan(
         engine=engine,
         model=model,
         concurrencies=(2, 4, 8) if device == "cpu" else points,
-        isl_tokens=32 if device == "cpu" else 256,
-        osl_tokens=16 if device == "cpu" else 32,
-        load_s=load_s,
+        isl_tokens=32 if device == "cpu" else isl_tokens,
+        osl_tokens=16 if device == "cpu" else osl_tokens,
+        load_s=load_s or min(_MOST_LOAD_S, max(_LEAST_LOAD_S, room_s)),
         idle_s=4.0,
         min_window_s=5.0,
         device=device,
     )
+    if shapes.is_cut(model):
+        return replace(
+            whole, concurrencies=points[:1], load_s=6.0, idle_s=1.5, min_window_s=2.0, repeats=1
+        )
+    return whole
 
 
 def run(folder: Path, chosen: Plan, *, seconds: float, say: Callable[[str], None]) -> list[str]:
@@ -158,7 +192,7 @@ min_s = {chosen.min_window_s}
 refuse_below_s = {chosen.min_window_s}
 
 [sweep]
-repeats = {REPEATS}
+repeats = {chosen.repeats}
 order = "random"
 
 [sweep.grid]
@@ -173,16 +207,15 @@ def _real(folder: Path, chosen: Plan, variables: dict[str, str]) -> str:
     # The last part of the path is what the roofline and the reader know the model by.
     model = random_weights.write_folder(chosen.model, (folder / chosen.model).absolute())
     common = f'kind = "{chosen.engine}"\nmodel = "{model}"\ndevice = "{chosen.device}"\n'
-    if chosen.engine == "vllm":
-        # Compiling graphs takes minutes of a short lease; joules are then those of eager steps.
-        return (
-            f'{common}load_format = "dummy"\nenforce_eager = true\nmax_model_len = 2048\n'
-            f"max_num_seqs = {max(chosen.concurrencies)}\nready_timeout_s = 400.0\n"
-        )
     programs = (folder / "bin").absolute()
+    variables["HF_HUB_OFFLINE"] = "1"
+    if chosen.engine == "vllm":
+        vllm_weights.write_program(programs)
+        for name in ("PATH", "PYTHONPATH"):
+            variables[name] = f"{programs}{os.pathsep}{variables.get(name, '')}"
+        return f"{common}{_VLLM}max_num_seqs = {max(chosen.concurrencies)}\n"
     random_weights.write_program(programs)
     variables["PATH"] = f"{programs}{os.pathsep}{variables.get('PATH', '')}"
-    variables["HF_HUB_OFFLINE"] = "1"
     # Without a FlashAttention package the scores of a step are a matrix in memory, steps by cache:
     # with its own choice a CPU took minutes for its first tokens. Small steps, and on a card room
     # beside the cache.

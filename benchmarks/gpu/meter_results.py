@@ -239,6 +239,7 @@ def _rates(folder: Path) -> list[dict[str, Any]]:
             row: dict[str, Any] = {
                 "asked_hz": rate_hz,
                 "in_force_hz": [step["audit"]["power_hz"], step["audit"]["counter_hz"]],
+                "start_s": start_ns / 1e9,
                 "seconds": (end_ns - start_ns) / 1e9,
             }
             rows.append(row | _watts(channels, start_ns, end_ns, planned=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ GREEDY_NEVER_ENDS: Mapping[str, Any] = {"do_sample": True, "temperature": 1.0, "
 """No end-of-sequence id: answers are exactly as long as asked. Sampled: a greedy choice of random
 weights soon repeats one token, and then wakes the same experts for ever."""
 
+_CUT = re.compile(r"(?P<shape>.+)-of-(?P<layers>\d+)-layers")
 _LLAMA_ROPE = {
     "factor": 8.0,
     "high_freq_factor": 4.0,
@@ -113,9 +115,14 @@ def tiny(kind: str) -> dict[str, Any]:
     return config
 
 
+def is_cut(name: str) -> bool:
+    """Whether only the first layers of a shape are meant."""
+    return _CUT.fullmatch(name) is not None
+
+
 def by_name(name: str) -> dict[str, Any]:
     """
-    The configuration of a shape.
+    The configuration of a shape; `SHAPE-of-N-layers` has its first layers only, to try a way.
 
     Raises:
         KeyError: there is none of that name; the message lists those there are.
@@ -127,6 +134,13 @@ def by_name(name: str) -> dict[str, Any]:
         "tiny-llama": lambda: tiny("llama"),
         "tiny-gpt-oss": lambda: tiny("gpt-oss"),
     }
+    cut = _CUT.fullmatch(name)
+    if cut and cut["shape"] in known:
+        config, layers = known[cut["shape"]](), int(cut["layers"])
+        config["num_hidden_layers"] = layers
+        if "layer_types" in config:
+            config["layer_types"] = config["layer_types"][:layers]
+        return config
     if name not in known:
         msg = f"there is no shape {name!r}; choose one of {', '.join(known)}"
         raise KeyError(msg)

@@ -60,7 +60,9 @@ def _known_work(folder: Path, chosen: argparse.Namespace) -> list[str]:
 
 
 def _engine(folder: Path, chosen: argparse.Namespace) -> list[str]:
-    plan = engine.plan(chosen.engine, chosen.model, chosen.seconds, device=chosen.device)
+    plan = engine.plan(
+        chosen.engine, chosen.model, chosen.seconds, device=chosen.device, load_s=chosen.load_s
+    )
     # A GGUF file's folder is called by the file; any other model's by its shape.
     name = Path(chosen.model).stem if chosen.engine == "llama-cpp" else chosen.model
     return engine.run(folder / name, plan, seconds=chosen.seconds, say=_say)
@@ -95,6 +97,7 @@ def main() -> None:
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--engine", default="transformers")
     parser.add_argument("--model", default="llama-3.1-8b")
+    parser.add_argument("--load-s", type=float)
     parser.add_argument("--device", choices=("gpu", "cpu"), default="gpu")
     chosen = parser.parse_args()
     folder: Path = chosen.work / chosen.stage

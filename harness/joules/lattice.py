@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from . import polygon
+from . import numbering, polygon
 from .steadiness import Steadiness, steadiness
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import numpy.typing as npt
 
@@ -34,12 +35,16 @@ anything was seen. A timer runs off a clock and is regular to microseconds, or o
 and is late by milliseconds. The brackets tell, where there are enough.
 """
 _WIDE_RATIO: Final = 1.2
+_STEPS: Final = 8
 _FAR_RATIO: Final = 1.7
 _REFINEMENTS: Final = 3
 _JITTER_LIMIT_RATIO: Final = 0.25
 """Ticks that are off a lattice by more than this share of its period are on none."""
-_FIT_RATIOS: Final = (0.12, 0.01, _JITTER_LIMIT_RATIO)
-"""As the ticks come, by this share of a period; then with ticks left out, by these."""
+_FIT_RATIO: Final = 0.12
+"""As the ticks come, by this share of a period; with ticks left out, by the next one first."""
+_REGULAR_RATIO: Final = 0.01
+_OTHER_RATIO: Final = 1.1
+"""Once a numbering fits, others are looked for among those with up to so many times its ticks."""
 _POINTS: Final = 500
 _FEW_RATIO: Final = 0.2
 _ROUNDS: Final = 4
@@ -136,18 +141,14 @@ def fit(
     Returns:
         None if there are too few ticks, or if they are on no lattice.
     """
-    steps = np.diff((low_ns + high_ns) / 2)
     # Several ticks may have fallen into a bracket this wide; it is numbered at the end.
-    narrow = (
-        high_ns - low_ns < _WIDE_RATIO * np.median(steps)
-        if len(steps)
-        else np.ones(len(low_ns), dtype=np.bool_)
-    )
+    narrow = high_ns - low_ns < _WIDE_RATIO * _usual_step((low_ns + high_ns) / 2)
     if np.count_nonzero(narrow) < MIN_TICKS:
         return None
     base_ns = float(low_ns[narrow][0])
     low, high = low_ns[narrow] - base_ns, high_ns[narrow] - base_ns
-    number = _numbered(low, high, low_ns - base_ns, high_ns - base_ns)
+    shown_j = None if energy_j is None else energy_j[narrow]
+    number = _numbered(low, high, low_ns - base_ns, high_ns - base_ns, shown_j)
     if number is None:
         return None
     period_ns = float(high[-1]) / int(number[-1])
@@ -163,11 +164,20 @@ def fit(
     return Lattice(base_ns, everywhere, int(number[-1]), x_ns, y_ns, jitter_ns, possible_ns)
 
 
+def _usual_step(middle: npt.NDArray[np.float64]) -> float:
+    """The time between ticks, of several at once: brackets as wide as it shift single ones."""
+    apart = min(_STEPS, len(middle) - 1)
+    if apart < 1:
+        return np.inf
+    return float(np.median(middle[apart:] - middle[:-apart])) / apart
+
+
 def _numbered(
     low: npt.NDArray[np.float64],
     high: npt.NDArray[np.float64],
     all_low: npt.NDArray[np.float64],
     all_high: npt.NDArray[np.float64],
+    energy_j: npt.NDArray[np.float64] | None,
 ) -> npt.NDArray[np.int64] | None:
     """
     The numbering that a lattice fits, as well as can be.
@@ -175,15 +185,41 @@ def _numbered(
     Nearly any numbering fits a lattice whose ticks may be off by a lot, so first see
     whether one fits well.
     """
-    for most_ratio in _FIT_RATIOS:
-        for number in _numberings((low + high) / 2, scan=most_ratio != _FIT_RATIOS[0]):
-            limit_ns = most_ratio * float(high[-1]) / int(number[-1])
-            corners = _allowed(low, high, number, min(limit_ns, _JITTERS[-1][1]))
-            if len(corners) <= 2:  # noqa: PLR2004
-                continue
-            if _quiet(all_low, all_high, number, corners.mean(axis=0), limit_ns):
-                return number
+
+    def fits(number: npt.NDArray[np.int64], most_ratio: float) -> bool:
+        limit_ns = most_ratio * float(high[-1]) / int(number[-1])
+        corners = _allowed(low, high, number, min(limit_ns, _JITTERS[-1][1]))
+        if len(corners) <= 2:  # noqa: PLR2004
+            return False
+        return _quiet(all_low, all_high, number, corners.mean(axis=0), limit_ns)
+
+    middle = (low + high) / 2
+    for number in _numberings(middle, scan=False):
+        if fits(number, _FIT_RATIO):
+            return number
+    regular = _regular(low, high, fits)
+    if regular:
+        return numbering.likeliest(regular, energy_j)
+    for number in _numberings(middle, scan=True):
+        if fits(number, _JITTER_LIMIT_RATIO):
+            return number
     return None
+
+
+def _regular(
+    low: npt.NDArray[np.float64],
+    high: npt.NDArray[np.float64],
+    fits: Callable[[npt.NDArray[np.int64], float], bool],
+) -> list[npt.NDArray[np.int64]]:
+    """Numberings with ticks left out under which the others are regular."""
+    scanned = (n for n in _numberings((low + high) / 2, scan=True) if fits(n, _REGULAR_RATIO))
+    found = list(itertools.islice(scanned, 1))
+    for number in numbering.folded(low, high):
+        if found and number[-1] > _OTHER_RATIO * found[0][-1]:
+            break
+        if fits(number, _REGULAR_RATIO):
+            found.append(number)
+    return found
 
 
 def _quiet(
