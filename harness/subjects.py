@@ -169,9 +169,15 @@ SUBJECTS: Final[Mapping[str, Subject]] = {
     "steady_state": Subject(
         spoils="all",
         codes=frozenset(
-            {"no_steady_window", "window_trend", "window_level_shift", "window_trimmed"}
+            {
+                "engine_silent",
+                "no_steady_window",
+                "window_trend",
+                "window_level_shift",
+                "window_trimmed",
+            }
         ),
-        good="a steady stretch was found, without trend or step",
+        good="a steady stretch was found, without silence, trend or step",
         look=_steady,
     ),
     "throttling": Subject(
@@ -253,6 +259,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     "incomplete": "repeat it",
     "window_too_short_for_energy": "run longer (load.duration_s)",
     "window_level_shift": "see what else ran, warm up longer, and repeat",
+    "engine_silent": "warm up with as many requests at once as are measured, and repeat",
     "window_trimmed": "warm up longer (load.warmup_request_count)",
     "methods_disagree": "see `joulemark doctor`, and repeat with a longer window",
     "power_gap": "see the sampler's fault in the record, and repeat",

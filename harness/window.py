@@ -21,6 +21,8 @@ _BINS: Final = 12
 _FINE_BINS: Final = 24
 _TREND_P: Final = 0.01
 _TREND_RATIO: Final = 0.10
+_SILENCE_S: Final = 0.5
+_SILENT_RATIO: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +67,7 @@ def steady_window(
 
     Returns:
         The window and what is wrong with it: too short, fewer than three mean
-        residences, a trend, a step or a dip in the token rate.
+        residences, silences, a trend, a step or a dip in the token rate.
     """
     sent = _sends(events)
     ended = np.sort(events["t_ns"][events["kind"] == EventKind.END])
@@ -89,6 +91,7 @@ def steady_window(
     whole = Window(name="steady", start_ns=start, end_ns=end)
     window, trimmed = _trimmed(whole, tokens)
     findings = [*trimmed, *_length_findings(window, requests, min_s)]
+    findings += _silence_findings(window, tokens, sent, ended)
     findings += _trend_findings(window, tokens) or _shift_findings(window, tokens)
     return Found(window=window, findings=tuple(findings))
 
@@ -194,6 +197,37 @@ def _shift_findings(window: Window, tokens: TokenTimes) -> list[Finding]:
         f"of the window (Kuiper, p = {found.p_value:.4f}): the load or the engine's speed changed"
     )
     return [Finding(code="window_level_shift", severity="warning", message=message)]
+
+
+def _silence_findings(
+    window: Window,
+    tokens: TokenTimes,
+    sent: npt.NDArray[np.int64],
+    ended: npt.NDArray[np.int64],
+) -> list[Finding]:
+    """
+    Stretches in which no request got a token although several were waiting for one.
+
+    A single request is silent while its prompt is read, so one in flight says nothing. Seen on an
+    H100: vLLM compiling a kernel for each size of batch it met the first time, for two to five
+    seconds each, in runs whose mean rate showed no trend.
+    """
+    inside = tokens.t_ns[(tokens.t_ns >= window.start_ns) & (tokens.t_ns < window.end_ns)]
+    edges = np.concatenate(([window.start_ns], np.sort(inside), [window.end_ns]))
+    gaps_s = np.diff(edges) / 1e9
+    in_flight = np.searchsorted(sent, edges[:-1], side="right") - np.searchsorted(
+        ended, edges[:-1], side="right"
+    )
+    silent_s = gaps_s[(gaps_s >= _SILENCE_S) & (in_flight > 1)]
+    share = float(silent_s.sum()) / window.duration_s
+    if share < _SILENT_RATIO:
+        return []
+    message = (
+        f"no token came in {len(silent_s)} stretches of up to {silent_s.max():.1f} s, {share:.0%} "
+        "of the window, although requests were in flight: the engine compiled, swapped, or read "
+        "long prompts; its joules per token hold for a load with such pauses"
+    )
+    return [Finding(code="engine_silent", severity="warning", message=message)]
 
 
 def _rates(

@@ -31,6 +31,7 @@ from . import shapes
 from .arithmetic import Conservation, conserved
 from .engine import done_runs
 
+_FEWEST_RUNS = 3
 LIMIT_RATIO = 0.01
 """Idle and load must add up to the whole within this."""
 _METRICS = (
@@ -246,12 +247,13 @@ def _row(concurrency: int, runs: list[dict[str, Any]], model: str) -> dict[str, 
 
 
 def interval(values: Sequence[float]) -> dict[str, float | int | None] | None:
-    """Mean over runs with its 95 % interval by Student's t; None without a value."""
+    """Mean over runs with its 95 % interval by Student's t, of three or more; None: no value."""
     if not values:
         return None
     mean, n = statistics.fmean(values), len(values)
     half = None
-    if n > 1:
+    # Of two runs it would be 12.7 standard errors wide and reach below zero.
+    if n >= _FEWEST_RUNS:
         half = float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(values) / math.sqrt(n)
     return {
         "mean": mean,

@@ -48,6 +48,13 @@ def engine(sweep: Mapping[str, Any]) -> Iterator[str]:
         yield f"{words[2]} W idle; {pooled['r2_ratio']:.1%} of the variance, {pooled['bins']} bins."
         for code in pooled["findings"]:
             yield f"Finding: {code}."
+        measured = [row["gpu_loaded_idle_w"]["mean"] for row in sweep["rows"]
+                    if row["gpu_loaded_idle_w"]]  # fmt: skip
+        idle = pooled["idle_w"]
+        watts = sum(measured) / len(measured) if measured else idle["value"]
+        if not idle["low"] <= watts <= idle["high"]:
+            yield f"**Not to be used**: {watts:.1f} W were measured with the engine loaded, idle;"
+            yield "the split's interval excludes that."
     yield ""
     rows = []
     for r in sweep["rows"]:

@@ -20,7 +20,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,8 +131,7 @@ def pack(wheels: Path, archive: Path) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         site = Path(scratch)
         for wheel in sorted(wheels.glob("*.whl")):
-            with zipfile.ZipFile(wheel) as packed:
-                packed.extractall(site)
+            subprocess.run([sys.executable, "-m", "zipfile", "-e", wheel, site], check=True)
         for pattern in LEFT_OUT:
             for path in list(site.glob(pattern)):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -75,9 +75,7 @@ def _kind(name: str, data: Any) -> str:  # noqa: ANN401 - a tensor
     if data.dtype == torch.uint8:
         return "scale" if name.endswith("_scale") else "packed"
     if data.dtype not in {torch.bfloat16, torch.float16, torch.float32}:
-        msg = (
-            f"parameter {name} is of {data.dtype}; only bfloat16, float16, float32, uint8 are drawn"
-        )
+        msg = f"{name} is of {data.dtype}; only bfloat16, float16, float32 and uint8 are drawn"
         raise TypeError(msg)
     return "ones" if "norm" in name and data.ndim == 1 else "normal"
 

@@ -153,7 +153,19 @@ def of_run(record: RunRecord, catalogue: Catalogue, *, basis: str = "output") ->
         input_tokens=_value(metrics.get("isl_tokens.mean")),
         output_tokens=_value(metrics.get("osl_tokens.mean")),
         findings=_trust(record, row, boundary),
+        batch=_in_flight(record),
     )
+
+
+def _in_flight(record: RunRecord) -> float | None:
+    """
+    Requests in flight in a closed loop, as the client delivered them; None: it was no closed loop.
+
+    Rate over interactivity would say fewer where an engine stands still between its answers.
+    """
+    load = record.config.get("load") or {}
+    audit = record.provenance.get("client_measure") or {}
+    return audit.get("delivered_concurrency") if load.get("pattern") == "concurrency" else None
 
 
 def of_numbers(

@@ -91,7 +91,8 @@ def likeliest(
     Returns:
         None if there is none, or if several are as good.
     """
-    different = list({tuple(number): number for number in candidates}.values())
+    # With as many ticks in all, they are of one lattice but for a tick during a call.
+    different = list({int(number[-1]): number for number in candidates}.values())
     if len(different) < 2:  # noqa: PLR2004
         return different[0] if different else None
     if energy_j is None:
