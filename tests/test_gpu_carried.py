@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import io
 import json
+import os
+import struct
 import sys
 import tarfile
 import urllib.request
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +24,8 @@ from benchmarks.gpu import (
     random_gguf,
     random_weights,
     shapes,
+    slim,
+    vllm_weights,
 )
 from harness import launch
 from harness.engines.llama_cpp import LlamaCpp
@@ -188,3 +194,95 @@ def test_llama_cpp_answers_from_random_weights(tmp_path):
         with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - same
             usage = json.loads(answer.read())["usage"]
     assert usage["completion_tokens"] == 5
+
+
+# --- a vLLM that fits into one call --------------------------------------------------------------
+
+
+def test_a_cut_shape_has_the_first_layers_and_is_only_tried():
+    cut = shapes.by_name("gpt-oss-120b-mxfp4-of-2-layers")
+    assert cut["num_hidden_layers"] == 2
+    assert cut["layer_types"] == ["sliding_attention", "full_attention"]
+    assert cut["num_local_experts"] == 128
+    plan = engine.plan("vllm", "gpt-oss-120b-mxfp4-of-2-layers", 80)
+    assert (len(plan.concurrencies), plan.repeats, plan.load_s) == (1, 1, 6.0)
+    assert engine.plan("vllm", "gpt-oss-120b-mxfp4", 314).concurrencies == (8, 64, 128)
+    assert engine.plan("transformers", "llama-3.1-8b", 100, load_s=10).concurrencies == (8, 32, 64)
+
+
+def fat_library(entries: list[tuple[int, int, bytes]]) -> bytes:
+    """An ELF file with one fat binary of (kind, compute capability, payload) entries."""
+    inside = b""
+    for kind, arch, payload in entries:
+        header = struct.pack("<HHIQ", kind, 0, 64, len(payload)).ljust(28, b"\0")
+        inside += (header + struct.pack("<I", arch)).ljust(64, b"\0") + payload
+    fatbin = struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(inside)) + inside
+    names = b"\0.nv_fatbin\0.shstrtab\0"
+    table = 64 + len(fatbin) + len(names)
+    header = bytearray(64)
+    header[:4] = b"\x7fELF"
+    struct.pack_into("<Q", header, 0x28, table)
+    struct.pack_into("<HHH", header, 0x3A, 64, 3, 2)
+    sections = [(0, 0, 0), (1, 64, len(fatbin)), (12, 64 + len(fatbin), len(names))]
+    packed = [struct.pack("<IIQQQQIIQQ", n, 1, 0, 0, at, size, 0, 0, 1, 0)
+              for n, at, size in sections]  # fmt: skip
+    return bytes(header) + fatbin + names + b"".join(packed)
+
+
+def test_pruning_leaves_one_generations_kernels_and_every_offset(tmp_path):
+    library = tmp_path / "lib.so"
+    whole = fat_library([(2, 80, b"A" * 32), (2, 90, b"H" * 48), (1, 80, b"P" * 16)])
+    library.write_bytes(whole)
+    assert slim.prune(library) == 48
+    left = library.read_bytes()
+    assert len(left) == len(whole)
+    assert left == whole.replace(b"A" * 32, bytes(32)).replace(b"P" * 16, bytes(16))
+    assert [(k.machine_code, k.arch, k.size) for k in slim.kernels(left)] == [
+        (True, 80, 32), (True, 90, 48), (False, 80, 16)]  # fmt: skip
+    plain = tmp_path / "plain.so"
+    plain.write_bytes(b"no ELF at all")
+    assert slim.prune(plain) == 0
+
+
+def test_wheels_come_back_as_a_folder_without_what_is_left_out(tmp_path):
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    with zipfile.ZipFile(wheels / "made-0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("made/__init__.py", "x = 1\n")
+        wheel.writestr("made/heavy.a", "static")
+        wheel.writestr("cudnn/__init__.py", "")
+    slim.pack(wheels, tmp_path / "site.tar.xz")
+    with tarfile.open(tmp_path / "site.tar.xz") as tar:
+        assert tar.getnames() == ["made/__init__.py"]
+
+
+def test_vllm_finds_the_plugin_that_draws_weights(tmp_path):
+    program = vllm_weights.write_program(tmp_path)
+    assert os.access(program, os.X_OK)
+    found = list(importlib.metadata.distributions(path=[str(tmp_path)]))
+    (entry,) = found[0].entry_points
+    assert entry.group == "vllm.general_plugins"
+    assert entry.load() is vllm_weights.register
+
+
+def test_experts_are_drawn_not_left_at_zero():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    model = torch.nn.Module()
+    for name, size, kind in (
+        ("input_layernorm_weight", (64,), torch.bfloat16),
+        ("w13_weight", (4, 128, 32), torch.uint8),
+        ("w13_weight_scale", (4, 128, 2), torch.uint8),
+        ("head", (300, 64), torch.bfloat16),
+    ):
+        value = torch.zeros(*size, dtype=kind)
+        model.register_parameter(name, torch.nn.Parameter(value, requires_grad=False))
+    assert vllm_weights.draw(model) == {
+        "normal": 19200, "ones": 64, "packed": 16384, "scale": 1024}  # fmt: skip
+    assert model.w13_weight.unique().numel() == 256
+    assert set(model.w13_weight_scale.unique().tolist()) == {119, 120, 121}
+    assert model.head.float().std().item() == pytest.approx(0.02, rel=0.05)
+    model.register_parameter(
+        "odd", torch.nn.Parameter(torch.zeros(2, dtype=torch.int32), requires_grad=False)
+    )
+    with pytest.raises(TypeError, match="odd is of"):
+        vllm_weights.draw(model)
