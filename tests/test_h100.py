@@ -7,26 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import optimize
 
-from benchmarks.gpu.arithmetic import Step, changes, counter_delays_s
+from benchmarks.gpu import polls
+from benchmarks.gpu.arithmetic import changes, counter_delays_s, regular
 from benchmarks.gpu.engine_results import conservation
 from benchmarks.gpu.meter_results import steps_of
 from benchmarks.gpu.recording import gpu_channels, read_json, traces_of
 from harness import pipeline, store
 from harness.integrate import window_energies
-from harness.timeline import Channel, PowerTrace, Window
+from harness.timeline import Window
 
 FOLDER = Path(__file__).parents[1] / "docs" / "measurements" / "2026-11-26-h100"
-COUNTER = Channel(
-    name="nvml:0:energy",
-    quantity="energy",
-    boundary="gpu",
-    device="0",
-    power_kind="measured",
-    method="NVML total energy consumption",
-    sense="counter",
-)
 
 
 @pytest.fixture(scope="module")
@@ -46,47 +37,23 @@ def runs(tmp_path_factory) -> dict[str, Path]:
     return {path.name.rpartition("-")[2]: path for path in found.iterdir()}
 
 
-def polls(number: int) -> tuple[PowerTrace, list[Step]]:
-    """The counter read back to back, and the steps of a slow square load meanwhile."""
-    with np.load(FOLDER / f"counter-polls-{number}.npz") as found:
-        before_ns, after_ns, millijoules = found["rows"].T
-        pulses = found["load0"]
-    status = np.zeros(len(before_ns), np.uint16)
-    trace = PowerTrace(COUNTER, before_ns, after_ns, millijoules / 1e3, status)
-    held = {"held_before_s": 0.3, "held_after_s": 0.3}
-    # The first and the last pulse have no full tick beside them.
-    steps = [Step(t_ns=int(a), rising=True, **held) for a, _ in pulses[1:-1]]
-    steps += [Step(t_ns=int(b), rising=False, **held) for _, b in pulses[1:-1]]
-    return trace, steps
-
-
-def one_lattice(low_ns: np.ndarray, high_ns: np.ndarray) -> tuple[float, float]:
-    """Period and room in ms of the lattice that is farthest from the ends of all brackets."""
-    middle = (low_ns + high_ns) / 2
-    number = np.cumsum(np.concatenate(([0.0], np.rint(np.diff(middle) / 1e8))))
-    ones = np.ones(len(number))
-    rows = np.column_stack((np.r_[ones, -ones], np.r_[number, -number], np.r_[ones, ones]))
-    limits = np.r_[high_ns - low_ns[0], low_ns[0] - low_ns] / 1e6
-    done = optimize.linprog([0, 0, -1], A_ub=rows, b_ub=limits, bounds=[(None, None)] * 3)
-    assert done.success
-    return float(done.x[1]), float(done.x[2])
-
-
 @pytest.mark.parametrize("number", [1, 2])
 def test_the_counter_ticks_on_one_lattice(number):
-    trace, _ = polls(number)
-    found = changes(trace)
+    found = changes(polls.trace(FOLDER / f"counter-polls-{number}.npz"))
     assert len(found.value) > 200
-    period_ms, room_ms = one_lattice(found.low_ns, found.high_ns)
-    assert period_ms == pytest.approx(100.0, abs=0.005)
-    assert room_ms > 1.5
+    ticks = regular(found)
+    assert ticks is not None
+    assert ticks.period_ms == pytest.approx(100.0, abs=0.005)
+    assert ticks.room_ms > 1.5
 
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_tick_holds_the_energy_up_to_its_own_instant(number):
-    trace, steps = polls(number)
+    path = FOLDER / f"counter-polls-{number}.npz"
+    with np.load(path) as found:
+        pulses = found["load0"].tolist()
     for rising in (True, False):
-        delays = counter_delays_s(trace, [step for step in steps if step.rising == rising])
+        delays = counter_delays_s(polls.trace(path), polls.steps(pulses, rising=rising))
         assert len(delays) >= 8
         assert abs(float(np.median(delays))) < 0.02
 

@@ -146,33 +146,47 @@ def ticks(trace: PowerTrace) -> Ticks | None:
     )
 
 
-def tick_instants_ns(found: Changes) -> Floats:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Regular:
     """
-    When each change was: on the regular lattice through all brackets, else in their middles.
+    The one regular lattice that is farthest from the ends of all brackets.
 
-    Returns:
-        Shape (n,), nanoseconds.
+    Args:
+        period_ms: of it.
+        room_ms: to the nearest end of a bracket; negative: no lattice lies in all of them.
+        instant_ns: shape (n,): the tick of each change.
+    """
+
+    period_ms: float
+    room_ms: float
+    instant_ns: Floats
+
+
+def regular(found: Changes) -> Regular | None:
+    """
+    Whether all changes may be ticks of one clock; None: they cannot be numbered.
+
+    Brackets' ends are where calls were slow; the lattice in the middle of what is left is the
+    best guess of the ticks.
     """
     random = np.random.default_rng(0)
     fitted = lattice.fit(found.low_ns, found.high_ns, random, 1, energy_j=found.value)
     if fitted is None:
-        return found.middle_ns
-    number = fitted.number
-    upper = np.stack((1 - number / fitted.last, number / fitted.last), axis=1)
-    # The lattice farthest from all brackets' ends: ends are where calls were slow, not ticks.
-    late = np.concatenate((upper, -upper))
-    limit = np.concatenate((found.high_ns, -found.low_ns)) - np.repeat(
-        (fitted.base_ns, -fitted.base_ns), len(number)
+        return None
+    number = fitted.number - fitted.number[0]
+    ones = np.ones(len(number))
+    rows = np.column_stack((np.r_[ones, -ones], np.r_[number, -number], np.r_[ones, ones]))
+    origin_ns = float(found.low_ns[0])
+    limits_ms = np.r_[found.high_ns - origin_ns, origin_ns - found.low_ns] / 1e6
+    done = optimize.linprog([0, 0, -1], A_ub=rows, b_ub=limits_ms, bounds=[(None, None)] * 3)
+    if not done.success:
+        return None
+    start_ms, period_ms, room_ms = done.x
+    return Regular(
+        period_ms=float(period_ms),
+        room_ms=float(room_ms),
+        instant_ns=origin_ns + (start_ms + period_ms * number) * 1e6,
     )
-    done = optimize.linprog(
-        [0.0, 0.0, -1.0],
-        A_ub=np.column_stack((late, np.ones(len(late)))),
-        b_ub=limit / 1e6,
-        bounds=[(None, None)] * 3,
-    )
-    ends = done.x[:2] * 1e6 if done.success else np.array([fitted.x_ns[0], fitted.y_ns[0]])
-    instants: Floats = fitted.base_ns + upper @ ends
-    return instants
 
 
 def counter_delays_s(
@@ -196,7 +210,8 @@ def counter_delays_s(
     found = changes(trace)
     if len(found.value) < _FEWEST_TICKS:
         return []
-    t_s = tick_instants_ns(found) / 1e9
+    on_lattice = regular(found)
+    t_s = (found.middle_ns if on_lattice is None else on_lattice.instant_ns) / 1e9
     watts = np.diff(found.value) / np.diff(t_s)
     delays = []
     for step in steps:

@@ -180,7 +180,7 @@ osl_tokens = {chosen.osl_tokens}
 pattern = "concurrency"
 concurrency = {chosen.concurrencies[0]}
 duration_s = {chosen.load_s}
-warmup_request_count = 8
+warmup_request_count = {_warmup(chosen)}
 endpoint_type = "completions"
 
 [power]
@@ -198,6 +198,11 @@ order = "random"
 [sweep.grid]
 "load.concurrency" = {list(chosen.concurrencies)}
 """
+
+
+def _warmup(chosen: Plan) -> int:
+    """Requests: vLLM compiles kernels for sizes of batch when it first meets them."""
+    return max(chosen.concurrencies) if chosen.engine == "vllm" else 8
 
 
 def _real(folder: Path, chosen: Plan, variables: dict[str, str]) -> str:

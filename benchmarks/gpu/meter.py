@@ -18,6 +18,7 @@ from typing import Any
 
 import pynvml
 
+from . import polls
 from .loads import Worker
 from .recording import read_json, recorded, write_json
 
@@ -111,6 +112,7 @@ def run(folder: Path, lengths: Lengths, say: Callable[[str], None]) -> list[str]
             )
         step("steps", lambda: _steps(folder, worker, lengths))
         step("ticks", lambda: _ticks(folder, worker, lengths.ticks_s))
+        step("polls", lambda: polls.record(folder, worker, lengths.ticks_s))
         for phase in PHASES:
             step(
                 f"locked_{phase:g}",

@@ -16,7 +16,7 @@ from harness.joules import lag
 from harness.joules.counter import stretches
 from harness.timeline import PowerTrace, Window
 
-from . import emulated
+from . import emulated, polls
 from .arithmetic import (
     Step,
     changes,
@@ -52,6 +52,7 @@ def compute(folder: Path, *, world_file: str | None = None) -> dict[str, Any]:
         },
         "facts": _facts(folder),
         "ticks": _ticks(folder),
+        "polls": polls.compute(folder),
         "delays": _delays(folder),
         "windows": _windows(folder, world_file),
         "locked": _locked(folder),

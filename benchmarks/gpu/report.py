@@ -136,6 +136,15 @@ def _ticks(meter: Mapping[str, Any]) -> Iterator[str]:
                 for name, t in meter["ticks"].items()
             ],
         )  # fmt: skip
+    if polled := meter.get("polls"):
+        lag = ", ".join(f"{k} {v * 1e3:.1f} ms" for k, v in polled["median_delay_s"].items())
+        yield f"\nRead back to back {polled['reads']:,} times, {polled['ticks']} ticks:"
+        if polled["period_ms"] is None:
+            yield "they are on no lattice;"
+        else:
+            yield f"one lattice of {polled['period_ms']:.4f} ms, {polled['room_ms']:.2f} ms inside"
+            yield "of all brackets (negative: there is none that lies in all);"
+        yield f"a step of the load shows after (medians): {lag or 'not seen'}."
     delays = {k: v for k, v in meter.get("delays", {}).items() if k != "as_joulemark_corrects_it"}
     if delays:
         yield "\n## How late readings follow a step of the load, milliseconds\n"
