@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.joules import lattice, numbering
+from harness.joules import folding, lattice
 
 DRAWS = 400
 
@@ -131,7 +131,7 @@ def test_the_same_seed_draws_the_same():
 
 def test_ticks_are_found_where_reads_are_farther_apart_than_ticks():
     # The dearer a read, the fewer: shifted ones are then up to 1.6 periods of their grid apart,
-    # and two ticks may fall between two of them. (Before numbering.py: 144 wrong, 83 not found.)
+    # and two ticks may fall between two of them. (Before folding.py: 144 wrong, 83 not found.)
     draw = np.random.default_rng(5)
     wrong = missing = 0
     for _ in range(300):
@@ -154,7 +154,7 @@ def test_ticks_are_found_where_reads_are_farther_apart_than_ticks():
 def test_a_numbering_is_claimed_only_if_no_other_is_as_even():
     one, other = np.arange(6), np.array([0, 1, 2, 4, 5, 6])
     even = 12.0 * other
-    assert np.array_equal(numbering.likeliest([one, other], even), other)
-    assert numbering.likeliest([one, other], None) is None
-    assert numbering.likeliest([one, other], 12.0 * np.array([0, 1, 2.2, 2.9, 4.4, 5])) is None
-    assert numbering.likeliest([], even) is None
+    assert np.array_equal(folding.likeliest([one, other], even), other)
+    assert folding.likeliest([one, other], None) is None
+    assert folding.likeliest([one, other], 12.0 * np.array([0, 1, 2.2, 2.9, 4.4, 5])) is None
+    assert folding.likeliest([], even) is None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from . import numbering, polygon
+from . import folding, polygon
 from .steadiness import Steadiness, steadiness
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def _numbered(
             return number
     regular = _regular(low, high, fits)
     if regular:
-        return numbering.likeliest(regular, energy_j)
+        return folding.likeliest(regular, energy_j)
     for number in _numberings(middle, scan=True):
         if fits(number, _JITTER_LIMIT_RATIO):
             return number
@@ -214,7 +214,7 @@ def _regular(
     """Numberings with ticks left out under which the others are regular."""
     scanned = (n for n in _numberings((low + high) / 2, scan=True) if fits(n, _REGULAR_RATIO))
     found = list(itertools.islice(scanned, 1))
-    for number in numbering.folded(low, high):
+    for number in folding.folded(low, high):
         if found and number[-1] > _OTHER_RATIO * found[0][-1]:
             break
         if fits(number, _REGULAR_RATIO):
