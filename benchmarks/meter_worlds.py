@@ -15,7 +15,7 @@ from harness.emulator.world import EmulatedGpu, Fault, World
 if TYPE_CHECKING:
     from pathlib import Path
 
-PHASES: Final = 12
+PHASES: Final = 3
 """GPUs a waveform, each with sensors and waveform at a phase of its own."""
 MARK_S: Final = 0.5
 

@@ -202,8 +202,8 @@ def test_live_records_are_followed_and_stragglers_ignored(tmp_path: Path) -> Non
 def test_unknown_boards_faults_and_sensors_are_refused() -> None:
     with pytest.raises(ConfigError, match="choose one of: h100"):
         make.make_world([waveform.constant(power_w=1)], arch="h300")
-    with pytest.raises(ConfigError, match="choose 1 to 64"):
-        make.make_world([waveform.constant(power_w=1)], gpus=65)
+    with pytest.raises(ConfigError, match="choose 1 to 16"):
+        make.make_world([waveform.constant(power_w=1)], gpus=17)
     with pytest.raises(ConfigError, match="half a tick"):
         _world(waveform.constant(power_w=1), jitter_s=0.05)
     with pytest.raises(ConfigError, match="a fault cannot touch"):

@@ -25,7 +25,7 @@
 #include <unistd.h>
 
 #define API __attribute__((visibility("default")))
-#define MAX_GPUS 64
+#define MAX_GPUS 16
 #define MAX_FAULTS 64
 #define MAX_THROTTLES 64
 #define MAX_MIG 7

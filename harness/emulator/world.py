@@ -19,7 +19,7 @@ WORLD_VARIABLE: Final = "JOULEMARK_EMULATOR"
 DRIVER_VERSION: Final = "emulated-580.0"
 """What nvmlSystemGetDriverVersion says; a client that sees "emulated" must say so, too."""
 
-MAX_GPUS: Final = 64
+MAX_GPUS: Final = 16
 _NS: Final = 1_000_000_000
 _FOREVER_S: Final = 1e9
 
@@ -168,7 +168,7 @@ class World:
     Everything the library needs to know.
 
     Args:
-        gpus: 1 to 64.
+        gpus: 1 to 16.
         origin_ns: CLOCK_MONOTONIC at which every waveform starts.
         power_latency_s: how long a power (or other) call takes.
         energy_latency_s: the same of the energy counter.
