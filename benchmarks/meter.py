@@ -34,8 +34,12 @@ PEER_PACKAGES: Final = (
     "nvidia-ml-py==13.615.71",
 )
 LENGTHS_S: Final = (0.5, 1.0, 5.0, 30.0)
-WORLDS: Final = 6
-"""Of one meter, each in a process of its own: windows of one world share what is known of it."""
+WORLDS: Final = 24
+"""
+Of one meter, each in a process of its own. Windows of one GPU share what is known of its ticks, so
+they are one trial rather than several: many GPUs and few windows of each make a cell.
+"""
+AT_ONCE: Final = 6
 STARTS_S: Final = (15.0, 30.0, 60.0)
 """In the fault runs: time for a meter to be imported and started, at each try."""
 FAULT_MARKS_S: Final = (3.5, 10.5)
@@ -97,13 +101,15 @@ def finish_meter(name: str, process: subprocess.Popen[str], folder: Path) -> dic
     return told
 
 
-def run_meter(name: str, worlds: list[World], timeline: Plan) -> list[dict[str, Any]]:
-    """Run one meter on several worlds at once, started one after the other."""
+def run_meter(name: str, worlds: list[World], timelines: list[Plan]) -> list[dict[str, Any]]:
+    """Run one meter on several worlds, AT_ONCE of them at a time, started one after the other."""
+    if len(worlds) > AT_ONCE:
+        first = run_meter(name, worlds[:AT_ONCE], timelines[:AT_ONCE])
+        return first + run_meter(name, worlds[AT_ONCE:], timelines[AT_ONCE:])
     with tempfile.TemporaryDirectory() as scratch:
         folders = [Path(scratch) / str(number) for number in range(len(worlds))]
         processes = [
-            start_meter(name, world, timeline, folder)
-            for world, folder in zip(worlds, folders, strict=True)
+            start_meter(name, *each) for each in zip(worlds, timelines, folders, strict=True)
         ]
         # Nothing is computed before all have been read.
         for process in processes:
@@ -117,21 +123,21 @@ def run_meter(name: str, worlds: list[World], timeline: Plan) -> list[dict[str, 
 def accuracy(
     meters: list[str],
     cells: list[str],
-    timeline: Plan,
+    timelines: list[Plan],
     *,
     seed: int,
     jitter_s: float,
-    worlds: int,
 ) -> tuple[dict[str, dict[tuple[str, str], Cell]], dict[str, dict[str, Any]]]:
-    """Every meter over the same timeline of the same worlds, one after the other."""
+    """Every meter over the same timelines, each of a world, one meter after the other."""
     table: dict[str, dict[tuple[str, str], Cell]] = {}
     told: dict[str, dict[str, Any]] = {}
     for name in meters:
         made = [
-            accuracy_world(cells, seed=seed + number, jitter_s=jitter_s) for number in range(worlds)
+            accuracy_world(cells, seed=seed + number, jitter_s=jitter_s)
+            for number in range(len(timelines))
         ]
         try:
-            each = run_meter(name, [world for world, _ in made], timeline)
+            each = run_meter(name, [world for world, _ in made], timelines)
         except MeterFailedError as error:
             print(f"# {error}", file=sys.stderr)
             table[name] = {}
@@ -139,10 +145,10 @@ def accuracy(
         answers = [(number, row) for number, own in enumerate(each) for row in own.pop("answers")]
         models = [[SensorModel(world, gpu) for gpu in range(len(world.gpus))] for world, _ in made]
         names = made[0][1]
-        table[name] = _by_cell(answers, models, names, timeline)
+        table[name] = _by_cell(answers, models, names, timelines)
         if name == "joulemark":
             asked = [(number, _over_asked_window(row)) for number, row in answers]
-            table["joulemark_asked"] = _by_cell(asked, models, names, timeline)
+            table["joulemark_asked"] = _by_cell(asked, models, names, timelines)
         told[name] = {
             "version": each[0]["version"],
             "cpu_s": sum(own["cpu_s"] for own in each) / len(each),
@@ -156,12 +162,13 @@ def _by_cell(
     answers: list[tuple[int, dict[str, Any]]],
     models: list[list[SensorModel]],
     names: list[str],
-    timeline: Plan,
+    timelines: list[Plan],
 ) -> dict[tuple[str, str], Cell]:
     rows: dict[tuple[str, str], tuple[list[dict[str, Any]], list[float]]] = {}
     for world, answer in answers:
         gpu = answer["gpu"]
-        found = rows.setdefault((names[gpu], timeline.windows[answer["window"]][0]), ([], []))
+        cell = names[gpu], timelines[world].windows[answer["window"]][0]
+        found = rows.setdefault(cell, ([], []))
         found[0].append(answer)
         truth_j = models[world][gpu].true_energy_j(answer["start_ns"], answer["end_ns"])
         found[1].append(truth_j)
@@ -195,7 +202,7 @@ def faults(meters: list[str], *, seed: int) -> list[str]:
                 zero_ns=world.origin_ns + round(start_s * 1e9),
             )
             try:
-                (told,) = run_meter(name, [world], timeline)
+                (told,) = run_meter(name, [world], [timeline])
             except MeterFailedError as error:
                 print(f"# {error}", file=sys.stderr)
                 continue
@@ -228,7 +235,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=200, help="at least this many a cell")
     parser.add_argument("--cells", help="waveforms, comma-separated beginnings of names")
     parser.add_argument("--meters", help="comma-separated: " + ", ".join(METERS))
-    parser.add_argument("--worlds", type=int, default=WORLDS, help="at once, of one meter")
+    parser.add_argument("--worlds", type=int, default=WORLDS, help="of one meter")
     parser.add_argument("--quick", action="store_true", help="20 trials, no 30 s windows")
     parser.add_argument("--jitter-s", type=float, default=0.0, help="of the counter's ticks")
     parser.add_argument("--seed", type=int, default=20261123)
@@ -245,15 +252,12 @@ def main() -> None:
         make_peers()
     load_before = os.getloadavg()
     begun_s = time.perf_counter()
-    timeline = plan(trials=-(-trials // options.worlds), lengths_s=lengths_s, seed=options.seed)
-    table, told = accuracy(
-        meters,
-        cells,
-        timeline,
-        seed=options.seed,
-        jitter_s=options.jitter_s,
-        worlds=options.worlds,
-    )
+    each = -(-trials // options.worlds)
+    timelines = [
+        plan(trials=each, lengths_s=lengths_s, seed=options.seed + number)
+        for number in range(options.worlds)
+    ]
+    table, told = accuracy(meters, cells, timelines, seed=options.seed, jitter_s=options.jitter_s)
     lines = [f"`{' '.join(['python benchmarks/meter.py', *sys.argv[1:]])}`", ""]
     lines += tables(table, cells, lengths_s)
     lines += ["", "| meter | version | CPU, % of one core | over s |", "|---|---|---|---|"]
@@ -271,9 +275,9 @@ def main() -> None:
         lines += ["", *faults(meters, seed=options.seed)]
     load_after = os.getloadavg()
     conditions = (
-        f"{options.worlds} worlds at once of {len(cells) * PHASES} emulated GPUs (h100), in each "
-        f"{len(timeline.windows)} overlapping windows on "
-        f"a timeline of {timeline.marks_s[-1]:.1f} s, tick jitter {options.jitter_s} s, seed "
+        f"{options.worlds} worlds, {AT_ONCE} at once, of {len(cells) * PHASES} emulated GPUs "
+        f"(h100), in each {len(timelines[0].windows)} overlapping windows on "
+        f"a timeline of {timelines[0].marks_s[-1]:.1f} s, tick jitter {options.jitter_s} s, seed "
         f"{options.seed}; Python {platform.python_version()}, {os.cpu_count()} cores shared with "
         f"other work, load average {load_before[0]:.2f} before and {load_after[0]:.2f} after; "
         f"{time.perf_counter() - begun_s:.0f} s in all."

@@ -9,7 +9,7 @@ import pytest
 
 from harness.joules.counter import Knots
 from harness.joules.edges import Placed
-from harness.joules.inside import Bends, bends, draw_shapes, energy_j, levels
+from harness.joules.inside import Bends, Shapes, bends, draw_shapes, energy_j, levels
 from harness.joules.steadiness import steadiness
 
 DRAWS = 500
@@ -89,6 +89,47 @@ def test_an_uneven_load_hides_little_if_its_readings_come_to_the_counters_mean(o
     assert drawn - best == pytest.approx(np.full(DRAWS, hidden * 500 * 0.05))
 
 
+def at_tick(off_ns, tilt, quick, locked, near_w):
+    """Draws at a tick of 50 J every 100 ms, *off_ns* early or late; readings are 1 % too high."""
+    own = knots(np.arange(6) * 50.0)
+    placed = Placed(np.arange(6), own.middle_ns + np.array([[-off_ns], [off_ns]]), own.energy_j)
+    shapes = Shapes(np.zeros(2), np.full(2, np.nan), np.full(2, tilt), np.full(2, quick))
+    best, drawn = energy_j(
+        placed,
+        2e8,
+        near_w=1.01 * np.asarray(near_w),
+        off_ratio=0.01,
+        own=bends(own, 1e-3),
+        shapes=shapes,
+        locked=np.full(2, locked),
+    )
+    assert best == pytest.approx(100.0)
+    return drawn
+
+
+@pytest.mark.parametrize(
+    ("tilt", "quick", "locked", "power_w"),
+    [
+        # Of 420, 420 and 660 W the mean is the counter's; half of them are at most 420 W.
+        (-1.0, 0.0, 0.0, 420.0),
+        (0.0, 0.0, 0.0, 420.0),
+        (1.0, 0.0, 0.0, 660.0),
+        # A ripple that no reading shows: a tenth of 500 W; in step: 20 times 1 % of it.
+        (0.0, 1.0, 0.0, 470.0),
+        (0.0, 0.0, -1.0, 320.0),
+        (-1.0, -1.0, -1.0, 270.0),
+    ],
+)
+def test_at_a_tick_the_power_is_one_of_those_read_around_it(tilt, quick, locked, power_w):
+    """A tick 1 ms early: the edge has a millisecond more than it says; one late: less."""
+    drawn = at_tick(1e6, tilt, quick, locked, [420.0, 420.0, 660.0])
+    assert drawn == pytest.approx([100 + power_w * 1e-3, 100 - power_w * 1e-3])
+
+
+def test_an_edge_has_no_more_than_the_next_tick_and_no_less_than_the_last():
+    assert at_tick(9e7, 1.0, 1.0, 1.0, [100.0, 900.0]) == pytest.approx([150.0, 50.0])
+
+
 def test_devices_bend_together_as_they_did_before():
     """The same instant is drawn for all devices of a boundary."""
     seen = Bends(np.arange(10) * 1e8, np.linspace(-1, 1, 10))
@@ -104,10 +145,22 @@ def test_levels_seen_on_one_side_only_are_mirrored():
 def test_energies_as_even_as_their_quantum_leave_no_room_for_jitter():
     energies = np.floor(np.arange(60) * 50.0 * 1000) / 1000
     found = steadiness(energies, np.arange(60), period_ns=1e8, quantum_j=1e-3)
-    # 4/3 mJ of 100 J in two ticks of 100 ms.
-    assert found.distance_ns[0] == pytest.approx(4 / 3 * 1e-3 / 100 * 2e8)
+    # Half a mJ of 100 J in two ticks of 100 ms.
+    assert found.distance_ns[0] == pytest.approx(0.5e-3 / 100 * 2e8)
     assert found.log_chance(np.array([1e3]))[0] == 0
     assert found.log_chance(np.array([1e5]))[0] < -40
+
+
+@pytest.mark.parametrize("jitter_ns", [2e3, 5e3, 2e4])
+@pytest.mark.parametrize("quanta", [0.0, 1.0, 1.5, 4.0])
+def test_rounding_down_makes_near_ticks_likelier_by_half_a_quantum_at_most(jitter_ns, quanta):
+    """500 W, 1 mJ: of ticks off by up to j, (u + q / 2) / (500 W * j) at most come within u."""
+    off_ns = np.linspace(-jitter_ns, jitter_ns, 100_001)
+    for rest_mj in (0.0, 0.3, 0.999):
+        shown_mj = np.floor(50_000 + rest_mj + 500 * off_ns / 1e6)
+        for expected_mj in (50_000.0, 50_000.5):
+            near = np.mean(np.abs(shown_mj - expected_mj) <= quanta)
+            assert near <= (quanta + 0.5) / (500 * jitter_ns / 1e6) + 1e-3
 
 
 def test_uneven_energies_say_nothing_of_a_small_jitter():

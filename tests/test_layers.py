@@ -20,8 +20,8 @@ LAYERS = {
     "stream.sse stream.template",
     "arithmetic": "tokens window integrate latency decompose level window_variants cost.formulas "
     "cost.range cost.split joules.counter joules.counter_energy joules.edges "
-    "joules.inside joules.lag joules.folding joules.lattice joules.polygon joules.steadiness "
-    "joules.trapezoid push.steps roofline.bound roofline.fit roofline.model "
+    "joules.folding joules.inside joules.lag joules.lattice joules.numbering joules.polygon "
+    "joules.steadiness joules.trapezoid push.steps roofline.bound roofline.fit roofline.model "
     "roofline.search stats.bootstrap stats.change stats.effects stats.limit "
     "stats.precision stats.ratio stats.sequential stats.verdict sweep.pareto",
     "L3": "run_log metrics energy performance provenance selection store doctor "

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-_QUANTILES: Final = (0.01, 0.99)
+_QUANTILES: Final = (0.0075, 0.9925)
 _LOCKED_HIGH: Final = 0.75
 """Of the draws have the higher power at the ticks, of two that cannot be told apart: the worse."""
 _SAME_PHASE: Final = 0.02
@@ -242,7 +242,7 @@ def _near_w(power: PowerTrace | None, edge_ns: float) -> npt.NDArray[np.float64]
 
 
 def _off_ratio(power: PowerTrace | None, knots: Knots, edge_ns: float) -> float | None:
-    """By what share the power readings around an edge are off the counter's mean; None: unknown."""
+    """By what share power readings around an edge are above the counter's mean; None: unknown."""
     if power is None:
         return None
     at = np.flatnonzero(np.abs(knots.middle_ns - edge_ns) < _LONG_NS)
@@ -255,7 +255,7 @@ def _off_ratio(power: PowerTrace | None, knots: Knots, edge_ns: float) -> float 
     read_w = power.value[good & (power.t_before_ns < end_ns)]
     if not len(read_w) or mean_w <= 0:
         return None
-    return abs(float(read_w.mean()) / mean_w - 1)
+    return float(read_w.mean()) / mean_w - 1
 
 
 def _stretch(parts: Sequence[Knots], window: Window) -> Knots | None:

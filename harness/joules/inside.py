@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .edges import Placed
 
 _NEIGHBOURS: Final = 3
+_AROUND: Final = 2
+"""Ticks on either side of one whose mean the power readings around it are held against."""
 _ONE_SIDED_RATIO: Final = 0.2
 _UNSEEN_RATIOS: Final = (0.1, 0.85)
 _SUSPICION: Final = 20.0
@@ -53,11 +55,13 @@ class Shapes:
             may do at the edge, each as it did then: GPUs that share a model work in step.
         wild: shape (draws,), -1 to 1: where nothing of the kind was seen before.
         tilt: shape (draws,), -1 to 1: the power at the very tick, from lowest to highest.
+        quick: shape (draws,), -1 to 1: what of it is too quick for a sensor that averages.
     """
 
     when_ns: npt.NDArray[np.float64]
     wild: npt.NDArray[np.float64]
     tilt: npt.NDArray[np.float64]
+    quick: npt.NDArray[np.float64]
 
 
 def bends(knots: Knots, quantum_j: float) -> Bends:
@@ -96,7 +100,7 @@ def draw_shapes(
             np.nan,
         )
         when_ns = random.choice(pooled, draws) if len(pooled) else np.zeros(draws)
-        sides.append(Shapes(when_ns, wild, random.uniform(-1, 1, draws)))
+        sides.append(Shapes(when_ns, wild, *random.uniform(-1, 1, (2, draws))))
     return sides[0], sides[1]
 
 
@@ -117,7 +121,7 @@ def energy_j(
         placed: its knots around the edge.
         edge_ns: the edge.
         near_w: its power readings around the edge; may be empty.
-        off_ratio: by what share its power readings of seconds are off what the counter says
+        off_ratio: by what share its power readings of seconds are above what the counter says
             of the same seconds; None: not known.
         own: how far this device's energy was from straight lines elsewhere.
         shapes: draws for this edge, the same for devices that may work in step.
@@ -128,9 +132,18 @@ def energy_j(
         The best guess and draws of what it can have been, joules.
     """
     times_ns = np.maximum.accumulate(placed.draws_ns, axis=1)
-    best = float(np.interp(edge_ns, placed.middle_ns, placed.energy_j))
-    drawn = _interpolated(edge_ns, times_ns, placed.energy_j)
     middle_ns = placed.middle_ns
+    best = float(np.interp(edge_ns, middle_ns, placed.energy_j))
+    nearest = int(np.argmin(np.abs(middle_ns - edge_ns)))
+    if abs(middle_ns[nearest] - edge_ns) < 1.0:
+        power_w = _at_tick_w(
+            placed, nearest, near_w=near_w, off_ratio=off_ratio, shapes=shapes, locked=locked
+        )
+        drawn = placed.energy_j[nearest] + power_w * (edge_ns - times_ns[:, nearest]) / 1e9
+        # However far off the tick is, the energy is between those of the ticks beside it.
+        beside_j = np.concatenate(([-np.inf], placed.energy_j, [np.inf]))
+        return best, np.clip(drawn, beside_j[nearest], beside_j[nearest + 2])
+    drawn = _interpolated(edge_ns, times_ns, placed.energy_j)
     right = int(np.clip(np.searchsorted(middle_ns, edge_ns), 1, len(middle_ns) - 1))
     span_s = max(float(middle_ns[right] - middle_ns[right - 1]) / 1e9, 1e-9)
     slopes_w = np.diff(placed.energy_j) / np.maximum(np.diff(middle_ns), 1.0) * 1e9
@@ -143,20 +156,37 @@ def energy_j(
     drawn = drawn + _bent_j(
         _share(own, shapes), part, span_s, float(mean_w - low_w), float(high_w - mean_w)
     )
-    hidden_w = _unseen_ratio(near_w, mean_w, off_ratio) * mean_w
-    nearest = right - int(abs(middle_ns[right] - edge_ns) >= abs(middle_ns[right - 1] - edge_ns))
-    if abs(middle_ns[nearest] - edge_ns) >= 1.0:
-        # A load in step with the ticks does the same at both edges: it is drawn once.
-        return best, drawn + _bent_j(locked, part, span_s, hidden_w, hidden_w)
-    # At a tick of its own the device is at one of the levels that were read around it; that
-    # they may all be off the mean is the business of what is in step.
-    off_w = locked * hidden_w
-    if len(near_w):
-        centred_w = near_w - float(near_w.mean()) + mean_w
-        low_w, high_w = levels(float(centred_w.min()), float(centred_w.max()), mean_w)
-        off_w = off_w + shapes.tilt * np.where(shapes.tilt > 0, high_w - mean_w, mean_w - low_w)
-    drawn = drawn + off_w * (edge_ns - times_ns[:, nearest]) / 1e9
-    return best, drawn
+    # A load in step with the ticks does the same at both edges: it is drawn once. Whatever is
+    # in step: the power can be one of those that were read near the edge.
+    scatter = _scatter_ratio(near_w, mean_w)
+    hidden_w = min(max(_in_step_ratio(scatter, off_ratio), scatter), _UNSEEN_RATIOS[1]) * mean_w
+    return best, drawn + _bent_j(locked, part, span_s, hidden_w, hidden_w)
+
+
+def _at_tick_w(
+    placed: Placed,
+    tick: int,
+    *,
+    near_w: npt.NDArray[np.float64],
+    off_ratio: float | None,
+    shapes: Shapes,
+    locked: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """
+    Draws of the power at a tick of a device's own.
+
+    It is one of those that were read around it, in the counter's watts, give or take what is too
+    quick for a sensor that averages and what is in step.
+    """
+    first, last = max(tick - _AROUND, 0), min(tick + _AROUND, len(placed.energy_j) - 1)
+    span_ns = max(float(placed.middle_ns[last] - placed.middle_ns[first]), 1.0)
+    mean_w = float(placed.energy_j[last] - placed.energy_j[first]) / span_ns * 1e9
+    scatter = _scatter_ratio(near_w, mean_w)
+    level_w: npt.NDArray[np.float64] | float = mean_w
+    if off_ratio is not None and off_ratio > -1 and len(near_w):
+        level_w = np.quantile(near_w, (1 + shapes.tilt) / 2) / (1 + off_ratio)
+    unseen = shapes.quick * _UNSEEN_RATIOS[0] + locked * _in_step_ratio(scatter, off_ratio)
+    return np.maximum(level_w + unseen * mean_w, 0.0)
 
 
 def _share(own: Bends, shapes: Shapes) -> npt.NDArray[np.float64]:
@@ -215,9 +245,16 @@ def levels(
     return np.maximum(mean - below_w, 0.0), mean + above_w
 
 
-def _unseen_ratio(near_w: npt.NDArray[np.float64], mean_w: float, off_ratio: float | None) -> float:
+def _scatter_ratio(near_w: npt.NDArray[np.float64], mean_w: float) -> float:
+    """By what share of the mean the readings near an edge are off it at most; none: by a lot."""
+    if not len(near_w) or mean_w <= 0:
+        return _UNSEEN_RATIOS[1]
+    return float(np.max(np.abs(near_w - mean_w))) / mean_w
+
+
+def _in_step_ratio(scatter: float, off_ratio: float | None) -> float:
     """
-    By what share of its mean the power at a tick may be another without being seen.
+    By what share of its mean the power at every tick may be another without being seen.
 
     A load in step with the ticks looks constant to the counter. To a power sensor
     that looks at a part of each period it looks constant, too, but hardly ever at
@@ -226,9 +263,5 @@ def _unseen_ratio(near_w: npt.NDArray[np.float64], mean_w: float, off_ratio: flo
     near the edge, and come to the counter's mean over seconds.
     """
     least, most = _UNSEEN_RATIOS
-    if not len(near_w) or mean_w <= 0:
-        return most
-    scatter = float(np.max(np.abs(near_w - mean_w))) / mean_w
-    off = scatter if off_ratio is None else min(scatter, off_ratio)
-    # Whatever is in step: the power at a tick can be one of those that were read near it.
-    return min(max(_SUSPICION * off, scatter, least), most)
+    off = scatter if off_ratio is None else min(scatter, abs(off_ratio))
+    return min(max(_SUSPICION * off, least), most)

@@ -78,9 +78,10 @@ def steadiness(
     # On a chord lies an even load, on a cubic one that changes evenly.
     expected_j = (near_j / 2, (4 * near_j - far_j) / 6)
     # With another power than the mean at a tick the time is off by more or less, but the
-    # joules are the same. Values rounded down make up to four thirds of a quantum.
+    # joules are the same. Of whole quanta, up to 2 u / quantum + 1 lie within u of anything:
+    # what is rounded down counts as half a quantum further off.
     distances_ns = [
-        np.sort((np.abs(energy_j[middle] - each) + 4 / 3 * quantum_j) / rise_j * 2 * period_ns)
+        np.sort((np.abs(energy_j[middle] - each) + quantum_j / 2) / rise_j * 2 * period_ns)
         for each in expected_j
     ]
     within = np.array([np.ceil(share * len(middle)) for share in _SHARES])
