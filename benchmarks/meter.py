@@ -238,7 +238,7 @@ def main() -> None:
     parser.add_argument("--worlds", type=int, default=WORLDS, help="of one meter")
     parser.add_argument("--quick", action="store_true", help="20 trials, no 30 s windows")
     parser.add_argument("--jitter-s", type=float, default=0.0, help="of the counter's ticks")
-    parser.add_argument("--seed", type=int, default=20261123)
+    parser.add_argument("--seed", type=int, default=20261126)
     parser.add_argument("--no-faults", action="store_true", help="accuracy only")
     parser.add_argument("--write", type=Path, help="replace the tables in this document")
     options = parser.parse_args()
