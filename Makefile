@@ -76,7 +76,7 @@ reproduce: $(BIN)/joulemark ## Recompute published results, ours beside theirs
 	@$(BIN)/joulemark claims --reproduce
 
 .PHONY: bench-meter
-bench-meter: $(VENV)/.dev ## Compare energy meters on one emulated truth (about 40 minutes)
+bench-meter: $(VENV)/.dev ## Compare energy meters on one emulated truth (about 30 minutes)
 	@$(BIN)/python benchmarks/meter.py --write docs/benchmarks/meter.md
 
 BENCH_LOAD_PEERS ?= .build/bench-load
