@@ -208,9 +208,9 @@ def _silence_findings(
     """
     Stretches in which no request got a token although several were waiting for one.
 
-    A single request is silent while its prompt is read, so one in flight says nothing. Seen on an
-    H100: vLLM compiling a kernel for each size of batch it met the first time, for two to five
-    seconds each, in runs whose mean rate showed no trend.
+    A single request is silent while its prompt is read, so one in flight says nothing. Seen of
+    vLLM on an H100: stretches of mostly 1.3 to 1.8 s at the watts of an idle engine, more than
+    half of the window, in runs of which some showed neither trend nor step.
     """
     inside = tokens.t_ns[(tokens.t_ns >= window.start_ns) & (tokens.t_ns < window.end_ns)]
     edges = np.concatenate(([window.start_ns], np.sort(inside), [window.end_ns]))

@@ -39,7 +39,7 @@ def runs(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_the_counter_ticks_on_one_lattice(number):
-    found = changes(polls.trace(FOLDER / f"counter-polls-{number}.npz"))
+    found = changes(polls.trace(FOLDER / f"counter-polls-{number}.npz", "measured"))
     assert len(found.value) > 200
     ticks = regular(found)
     assert ticks is not None
@@ -53,7 +53,7 @@ def test_a_tick_holds_the_energy_up_to_its_own_instant(number):
     with np.load(path) as found:
         pulses = found["load0"].tolist()
     for rising in (True, False):
-        delays = counter_delays_s(polls.trace(path), polls.steps(pulses, rising=rising))
+        delays = counter_delays_s(polls.trace(path, "measured"), polls.steps(pulses, rising=rising))
         assert len(delays) >= 8
         assert abs(float(np.median(delays))) < 0.02
 

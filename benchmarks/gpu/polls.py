@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pynvml
 
-from harness.timeline import Channel, PowerTrace
+from harness.power.nvml import kind_of
+from harness.timeline import Channel, PowerKind, PowerTrace
 
 from .arithmetic import Step, changes, counter_delays_s, regular
 from .loads import Worker
@@ -19,15 +20,6 @@ ON_S, OFF_S = 0.53, 0.53
 """No multiple of a tick: every step falls at another phase."""
 _PAUSE_S = 0.001
 """Between two reads: thousands a second are said to do harm."""
-_CHANNEL = Channel(
-    name="nvml:0:counter",
-    quantity="energy",
-    boundary="gpu",
-    device="0",
-    power_kind="measured",
-    method="NVML total energy consumption, read back to back",
-    sense="counter",
-)
 
 
 def record(folder: Path, worker: Worker, seconds: float) -> None:
@@ -37,6 +29,7 @@ def record(folder: Path, worker: Worker, seconds: float) -> None:
     ended = threading.Event()
     try:
         handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        kind = kind_of(pynvml.nvmlSystemGetDriverVersion())
 
         def read() -> None:
             while not ended.is_set():
@@ -57,15 +50,24 @@ def record(folder: Path, worker: Worker, seconds: float) -> None:
     finally:
         pynvml.nvmlShutdown()
     np.savez_compressed(folder / "polls.npz", rows=np.array(rows, dtype=np.int64))
-    write_json(folder / "polls.json", {"load": load})
+    write_json(folder / "polls.json", {"load": load, "power_kind": kind})
 
 
-def trace(path: Path) -> PowerTrace:
+def trace(path: Path, kind: PowerKind) -> PowerTrace:
     """The readings of an archive with `rows`, as a channel in joules."""
+    channel = Channel(
+        name="nvml:0:counter",
+        quantity="energy",
+        boundary="gpu",
+        device="0",
+        power_kind=kind,
+        method="NVML total energy consumption, read back to back",
+        sense="counter",
+    )
     with np.load(path) as found:
         before_ns, after_ns, millijoules = found["rows"].T
     status = np.zeros(len(before_ns), np.uint16)
-    return PowerTrace(_CHANNEL, before_ns, after_ns, millijoules / 1e3, status)
+    return PowerTrace(channel, before_ns, after_ns, millijoules / 1e3, status)
 
 
 def compute(folder: Path) -> dict[str, object]:
@@ -73,7 +75,7 @@ def compute(folder: Path) -> dict[str, object]:
     step = read_json(folder / "polls.json")
     if not step:
         return {}
-    counter = trace(folder / "polls.npz")
+    counter = trace(folder / "polls.npz", step["power_kind"])
     found = changes(counter)
     ticks = regular(found)
     took_us = (counter.t_after_ns - counter.t_before_ns) / 1e3

@@ -27,7 +27,7 @@ def folded(
     low: npt.NDArray[np.float64], high: npt.NDArray[np.float64]
 ) -> Iterator[npt.NDArray[np.int64]]:
     """
-    Numberings under which one regular lattice passes through nearly every bracket.
+    Numberings under which one regular lattice passes through every bracket that tells.
 
     Brackets as wide as the period, which polling about as often as the counter ticks leaves, have
     middles that are off the lattice by half of it, and a bracket may hold two ticks. Their ends

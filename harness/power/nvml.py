@@ -43,6 +43,11 @@ _FIELDS: Final[tuple[tuple[int, Literal["instant", "average"]], ...]] = (
 )
 
 
+def kind_of(driver: str) -> PowerKind:
+    """What readings under a driver of this version are: the emulator's says that it is one."""
+    return "emulated" if _EMULATED in driver else "measured"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nvml:
     """
@@ -92,7 +97,7 @@ class _Session:
     def __init__(self, gpus: Sequence[Gpu]) -> None:
         self._gpus = gpus
         self._driver = str(pynvml.nvmlSystemGetDriverVersion())
-        kind: PowerKind = "emulated" if _EMULATED in self._driver else "measured"
+        kind = kind_of(self._driver)
         self.period_s: float | None = None
         self.calls: list[tuple[Channel, ...]] = []
         self._queries: list[Query] = []
