@@ -94,9 +94,64 @@ def test_points_of_one_engine_follow_each_other_and_are_shuffled_inside():
     assert [p.key for p in points] != [p.key for p in plan(sweep={"grid": grid}, run={"seed": 1})]
 
 
+PAIRS = [
+    {"workload.isl_tokens": 4, "workload.osl_tokens": 8},
+    {"workload.isl_tokens": 16, "workload.osl_tokens": 1},
+]
+
+
+def test_cases_go_together_where_a_grid_crosses():
+    points = plan(sweep={"repeats": 1, "cases": PAIRS, "grid": {"load.concurrency": [1, 2]}})
+    found = {
+        (
+            p.settings.workload.isl_tokens,
+            p.settings.workload.osl_tokens,
+            p.settings.load.concurrency,
+        )
+        for p in points
+    }
+    assert found == {(4, 8, 1), (4, 8, 2), (16, 1, 1), (16, 1, 2)}
+
+
+def test_each_workload_has_a_front_of_its_own_and_a_setting_that_a_row_lacks_is_empty():
+    def row(joules, **values):
+        numbers = {sweep_table.INTERACTIVITY: 10.0, "gpu_j_per_output_token": joules}
+        return sweep_table.Row(
+            values={key.replace("__", "."): value for key, value in values.items()},
+            runs=("r",),
+            power_kind="emulated",
+            invalid=0,
+            numbers={key: sweep_table.estimate([value]) for key, value in numbers.items()},
+        )
+
+    found = [
+        row(1.0, workload__osl_tokens=8, load__concurrency=1),
+        row(2.0, workload__osl_tokens=8, load__concurrency=2),
+        row(9.0, workload__osl_tokens=1),
+    ]
+    sweep_table.mark_fronts(found)
+    assert [r.on_front["gpu_j_per_output_token"] for r in found] == [True, False, True]
+    lines = sweep_table.to_csv(found).splitlines()
+    assert lines[0].startswith("workload.osl_tokens,load.concurrency,runs")
+    assert lines[3].startswith("1,,1,0,emulated")
+
+
+def test_cases_do_without_a_grid_and_may_vary_different_settings():
+    cases = [*PAIRS, {"load.concurrency": 3}]
+    points = plan(sweep={"repeats": 2, "cases": cases, "grid": {}})
+    assert len({point.key for point in points}) == 6
+    assert {point.engine for point in points} == {points[0].engine}
+    assert sweep_table.settings_of(points)[-1] in {"load.concurrency", "workload.osl_tokens"}
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        ({"cases": [{}]}, "sweep.cases has no values to go through"),
+        ({"cases": [{"load.concurrency": 4}]}, "is in sweep.grid and in sweep.cases"),
+        ({"cases": [{"workload": {"isl_tokens": 4}}]}, "key 'workload' without a section"),
+        ({"cases": [PAIRS[0], PAIRS[0]]}, "twice"),
+        ({"grid": {"load.concurrency": [1, 1]}}, "twice"),
         ({"grid": {}}, "no values to go through"),
         ({"grid": {"load.concurrency": []}}, "no values to go through"),
         ({"repeats": 0}, "repeats is 0, below 1"),

@@ -32,7 +32,7 @@ def COMMAND(  # noqa: N802 - the name every verb's file exports
     dry_run: bool,
 ) -> int:
     """
-    Run every combination of [sweep.grid] and print the table.
+    Run every combination of [sweep.grid], and of [[sweep.cases]], and print the table.
 
     The same command goes on where it was ended: points that are done are not
     run again. Result: a folder of runs, table.csv and table.md.

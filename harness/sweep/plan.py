@@ -1,4 +1,4 @@
-"""What a sweep runs and in which order: a grid over settings, repeated, grouped by engine."""
+"""What a sweep runs and in which order: cases and a grid of settings, repeated, by engine."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ class SweepConfig:
     Args:
         grid: setting, as for `-s`, e.g. "load.concurrency" -> its values. All
             combinations are run.
+        cases: settings that go together, e.g. lengths of prompt and answer; each case
+            is run at every combination of the grid.
         repeats: of each combination, each with a seed of its own.
         order: `random`: drawn from run.seed, so that a drift of the machine falls on
             all points alike; `as_listed`: the grid's own order.
@@ -38,24 +40,32 @@ class SweepConfig:
     """
 
     grid: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    cases: tuple[dict[str, Any], ...] = ()
     repeats: int = 1
     order: Literal["random", "as_listed"] = "random"
     cool_down_s: float = 0.0
     plateau_ratio: float | None = None
 
     def __post_init__(self) -> None:
-        if not self.grid or not all(self.grid.values()):
+        if not all(self.grid.values()) or not (self.grid or self.cases) or not all(self.cases):
             raise ConfigError(
-                "sweep.grid has no values to go through",
+                f"sweep.{'cases' if self.cases else 'grid'} has no values to go through",
                 remedy='write e.g. [sweep.grid] and below it "load.concurrency" = [1, 2, 4]',
             )
+        for case in self.cases:
+            if both := sorted(self.grid.keys() & case.keys()):
+                raise ConfigError(
+                    f"{both[0]!r} is in sweep.grid and in sweep.cases",
+                    remedy="leave it in one of them",
+                )
         if self.repeats < 1:
             raise ConfigError(f"sweep.repeats is {self.repeats}, below 1", remedy="set 1 or more")
         if self.cool_down_s < 0:
             raise ConfigError(
                 f"sweep.cool_down_s is {self.cool_down_s}, below 0", remedy="set 0 or more seconds"
             )
-        if self.plateau_ratio is not None and (self.order == "random" or len(self.grid) > 1):
+        several = len(self.grid) != 1 or self.cases
+        if self.plateau_ratio is not None and (self.order == "random" or several):
             raise ConfigError(
                 "sweep.plateau_ratio needs one setting that rises in the order given",
                 remedy="set sweep.order = 'as_listed' and put one key into [sweep.grid]",
@@ -104,10 +114,15 @@ def plan(table: dict[str, Any], *, name: str) -> tuple[SweepConfig, list[Point]]
         )
     sweep: SweepConfig = build(SweepConfig, table["sweep"], where="sweep")
     groups: dict[str, list[Point]] = {}
-    for values in itertools.product(*sweep.grid.values()):
-        chosen = dict(zip(sweep.grid, values, strict=True))
+    keys: set[str] = set()
+    combinations = itertools.product(sweep.cases or ({},), *sweep.grid.values())
+    for case, *values in combinations:
+        chosen = {**case, **dict(zip(sweep.grid, values, strict=True))}
         for repeat in range(sweep.repeats):
             point = _point(table, chosen, repeat, name=name)
+            if point.key in keys:
+                raise ConfigError(f"the sweep has {chosen} twice", remedy="leave one of them out")
+            keys.add(point.key)
             groups.setdefault(point.engine, []).append(point)
     ordered = list(groups.values())
     if sweep.order == "random":
@@ -139,7 +154,8 @@ def _put(table: dict[str, Any], setting: str, value: Any) -> None:  # noqa: ANN4
     *sections, key = setting.split(".")
     if not sections:
         raise ConfigError(
-            f"sweep.grid has the key {setting!r}", remedy='name section and key: "load.concurrency"'
+            f"the sweep has a key {setting!r} without a section",
+            remedy='write section and key in one pair of quotes: "load.concurrency"',
         )
     place = table
     for section in sections:

@@ -91,14 +91,15 @@ class Row:
 
 def rows(points: Sequence[Point], done: Sequence[Done], folder: Path) -> list[Row]:
     """
-    The points that are done, in the order of the grid.
+    The points that are done, in the order of their values.
 
     Runs with a finding of severity `invalid` are counted, but enter no mean and
-    no front.
+    no front. Points of other workloads do other work: each workload has fronts of its own.
     """
     finished = {entry.key: entry for entry in done if entry.status == "complete"}
     grouped: dict[str, tuple[dict[str, Any], list[RunRecord]]] = {}
-    for point in sorted(points, key=lambda item: (_sortable(item.values), item.repeat)):
+    names = settings_of(points)
+    for point in sorted(points, key=lambda item: (_sortable(item.values, names), item.repeat)):
         records = grouped.setdefault(str(point.values), (point.values, []))[1]
         entry = finished.get(point.key)
         if entry is not None:
@@ -107,18 +108,41 @@ def rows(points: Sequence[Point], done: Sequence[Done], folder: Path) -> list[Ro
             except StoreError:
                 continue
     found = [_row(values, records) for values, records in grouped.values() if records]
+    mark_fronts(found)
+    return found
+
+
+def mark_fronts(found: Sequence[Row]) -> None:
+    """Say of each row on which fronts it is, among the rows of its own workload."""
     boundary = _boundary(found)
+    workloads: dict[str, list[Row]] = {}
+    for row in found:
+        workloads.setdefault(_workload(row), []).append(row)
+    for alike in workloads.values():
+        _mark_fronts(alike, boundary)
+
+
+def settings_of(found: Sequence[Point | Row]) -> list[str]:
+    """Every setting that one of them varies, in the order of appearance."""
+    return list(dict.fromkeys(name for one in found for name in one.values))
+
+
+def _workload(row: Row) -> str:
+    own = {name: value for name, value in row.values.items() if name.startswith("workload.")}
+    return str(sorted(own.items()))
+
+
+def _mark_fronts(alike: Sequence[Row], boundary: str) -> None:
     for metric, higher in _FRONTS.items():
         key = metric.format(boundary=boundary)
         pairs = [
             (row.numbers[INTERACTIVITY].mean, row.numbers[key].mean)
             if {INTERACTIVITY, key} <= row.numbers.keys()
             else None
-            for row in found
+            for row in alike
         ]
-        for row, on_it in zip(found, front(pairs, higher_y=higher), strict=True):
+        for row, on_it in zip(alike, front(pairs, higher_y=higher), strict=True):
             row.on_front[key] = on_it
-    return found
 
 
 def _row(values: dict[str, Any], records: list[RunRecord]) -> Row:
@@ -175,10 +199,11 @@ def _boundary(found: Sequence[Row]) -> str:
     return "gpu"
 
 
-def _sortable(values: dict[str, Any]) -> list[tuple[int, float, str]]:
+def _sortable(values: dict[str, Any], names: Sequence[str]) -> list[tuple[int, float, str]]:
+    found = [values.get(name) for name in names]
     return [
-        (0, float(value), "") if isinstance(value, int | float) else (1, 0.0, str(value))
-        for value in values.values()
+        (0, float(value), "") if isinstance(value, int | float) else (1, 0.0, str(value or ""))
+        for value in found
     ]
 
 
@@ -193,7 +218,7 @@ def to_csv(found: Sequence[Row]) -> str:
     """Every number in full, with its half-width and whether it is on its Pareto front."""
     text = io.StringIO()
     metrics = columns(found)
-    settings = list(found[0].values) if found else []
+    settings = settings_of(found)
     fronts = [key for key in metrics if any(key in row.on_front for row in found)]
     header = [*settings, "runs", "invalid_runs", "power_kind"]
     for key in metrics:
@@ -201,7 +226,7 @@ def to_csv(found: Sequence[Row]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*header, *(f"pareto.{key}" for key in fronts)])
     for row in found:
-        cells: list[Any] = [row.values[key] for key in settings]
+        cells: list[Any] = [row.values.get(key, "") for key in settings]
         cells += [len(row.runs), row.invalid, row.power_kind or ""]
         for key in metrics:
             number = row.numbers.get(key)
@@ -213,11 +238,11 @@ def to_csv(found: Sequence[Row]) -> str:
 def to_markdown(found: Sequence[Row], title: str) -> str:
     """For people: rounded, points on a front marked with *, the kind of power beside the joules."""
     metrics = columns(found)
-    settings = list(found[0].values) if found else []
+    settings = settings_of(found)
     lines = [f"# {title}", "", f"| {' | '.join([*settings, 'runs', 'power', *metrics])} |"]
     lines.append("|" + "---|" * (len(settings) + 2 + len(metrics)))
     for row in found:
-        cells = [str(row.values[key]) for key in settings]
+        cells = [str(row.values.get(key, "")) for key in settings]
         bad = f" ({row.invalid} invalid)" if row.invalid else ""
         cells += [f"{len(row.runs)}{bad}", row.power_kind or "none"]
         for key in metrics:
@@ -227,8 +252,8 @@ def to_markdown(found: Sequence[Row], title: str) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     legend = (
         "Means over runs ± half of the 95 % interval (Student's t over runs; none with one run). "
-        f"* on the Pareto front against {INTERACTIVITY}. Runs with an invalid finding enter no "
-        "mean. A device is a GPU of the engine, or else what was metered."
+        f"* on its workload's Pareto front against {INTERACTIVITY}. Runs with an invalid finding "
+        "enter no mean. A device is a GPU of the engine, or else what was metered."
     )
     return "\n".join([*lines, "", legend, ""])
 
