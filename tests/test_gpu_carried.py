@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import io
 import json
 import os
 import struct
+import subprocess
 import sys
 import tarfile
+import tomllib
 import urllib.request
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmarks.gpu import (
     bundle,
     check,
-    engine,
+    engine_plan,
     parts,
     random_gguf,
     random_weights,
     shapes,
     slim,
+    vllm_kernels,
     vllm_weights,
 )
 from harness import launch
 from harness.engines.llama_cpp import LlamaCpp
 from harness.roofline import model as roofline_model
+from harness.sweep import plan as sweep_plan
 
 
 def test_shapes_have_the_published_sizes():
@@ -52,10 +59,30 @@ def test_a_model_folder_has_a_word_for_every_id(tmp_path):
 
 def test_a_sweep_fits_its_time_with_three_repeats_of_as_many_points_as_fit():
     for seconds, points in ((440, 3), (310, 3), (220, 2), (140, 1)):
-        plan = engine.plan("transformers", "llama-3.1-8b", seconds)
+        plan = engine_plan.plan("transformers", "llama-3.1-8b", seconds)
         assert len(plan.concurrencies) == points
-        assert points * engine.REPEATS * (plan.load_s + 14) + 60 <= seconds + 1
-    assert engine.plan("transformers", "llama-3.1-8b", 10).load_s == 10.0
+        assert points * engine_plan.REPEATS * (plan.load_s + 14) + 60 <= seconds + 1
+    assert engine_plan.plan("transformers", "llama-3.1-8b", 10).load_s == 10.0
+    assert engine_plan.plan("transformers", "llama-3.1-8b", 100, load_s=0.5).load_s == 0.5
+
+
+def test_the_sweep_of_vllm_has_a_point_of_prefill_alone_and_fits_a_stage():
+    plan = engine_plan.plan("vllm", "gpt-oss-120b-mxfp4", 445)
+    assert plan.concurrencies == (8, 64, 128)
+    assert 4 * engine_plan.REPEATS * (plan.load_s + engine_plan.AROUND_A_RUN_S) + 100 <= 446
+    table = tomllib.loads(engine_plan.toml('kind = "fake"\n', plan))
+    sweep, points = sweep_plan.plan(table, name="sweep")
+    assert sweep.repeats == 3
+    found = {
+        (
+            p.settings.load.concurrency,
+            p.settings.workload.isl_tokens,
+            p.settings.workload.osl_tokens,
+        )
+        for p in points
+    }
+    assert found == {(8, 128, 64), (64, 128, 64), (128, 128, 64), (16, 1024, 1)}
+    assert {p.settings.load.warmup_count for p in points} == {16, 128, 256, 32}
 
 
 # --- what crosses to the other machine -----------------------------------------------------------
@@ -204,10 +231,37 @@ def test_a_cut_shape_has_the_first_layers_and_is_only_tried():
     assert cut["num_hidden_layers"] == 2
     assert cut["layer_types"] == ["sliding_attention", "full_attention"]
     assert cut["num_local_experts"] == 128
-    plan = engine.plan("vllm", "gpt-oss-120b-mxfp4-of-2-layers", 80)
+    plan = engine_plan.plan("vllm", "gpt-oss-120b-mxfp4-of-2-layers", 80)
     assert (len(plan.concurrencies), plan.repeats, plan.load_s) == (1, 1, 6.0)
-    assert engine.plan("vllm", "gpt-oss-120b-mxfp4", 314).concurrencies == (8, 64, 128)
-    assert engine.plan("transformers", "llama-3.1-8b", 100, load_s=10).concurrencies == (8, 32, 64)
+    assert engine_plan.plan("vllm", "gpt-oss-120b-mxfp4", 388).concurrencies == (8, 64, 128)
+    assert engine_plan.plan("transformers", "llama-3.1-8b", 100, load_s=10).concurrencies == (
+        8,
+        32,
+        64,
+    )
+
+
+@given(st.integers(1, 8192))
+def test_every_step_shares_its_compile_time_constants_with_one_that_is_compiled_ahead(tokens):
+    """The routing bitmap's padded length, and what counts of tokens are divisible by 16."""
+
+    def constants(count: int) -> tuple[int, bool, tuple[bool, ...]]:
+        return -(-count // 32), count == 1, tuple(n * count % 16 == 0 for n in (1, 2, 4, 8))
+
+    assert constants(tokens) in {constants(step) for step in vllm_kernels.steps(8192)}
+
+
+def test_without_vllm_nothing_is_compiled_ahead_and_one_line_says_why():
+    if importlib.util.find_spec("vllm") is not None:
+        pytest.skip("vLLM is installed here")
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.gpu.vllm_kernels", "--processes", "1"],
+        cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("vllm_kernels: ")
+    assert "No module named" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def fat_library(entries: list[tuple[int, int, bytes]]) -> bytes:

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from . import emulated, engine, known_work, meter, report
+from . import emulated, engine, engine_plan, known_work, meter, report
 from .recording import write_json
 
 KNOWN_WORK_S, KNOWN_WORK_DRY_S = 5.5, 2.0
@@ -60,7 +60,7 @@ def _known_work(folder: Path, chosen: argparse.Namespace) -> list[str]:
 
 
 def _engine(folder: Path, chosen: argparse.Namespace) -> list[str]:
-    plan = engine.plan(
+    plan = engine_plan.plan(
         chosen.engine, chosen.model, chosen.seconds, device=chosen.device, load_s=chosen.load_s
     )
     # A GGUF file's folder is called by the file; any other model's by its shape.
