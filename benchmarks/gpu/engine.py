@@ -66,12 +66,12 @@ def run(folder: Path, chosen: Plan, *, seconds: float, say: Callable[[str], None
 
 @contextlib.contextmanager
 def _kernels(folder: Path, variables: dict[str, str]) -> Iterator[None]:
-    """Compile kernels while the engine starts; `kernels.json` says what, `kernels.log` why not."""
+    """Compile kernels while the engine starts; the end of `kernels.log` says what, or why not."""
     variables["TRITON_CACHE_DIR"] = str(_KERNELS)
     argv = [sys.executable, "-m", "benchmarks.gpu.vllm_kernels"]
-    with (folder / "kernels.json").open("wb") as told, (folder / "kernels.log").open("ab") as log:
+    with (folder / "kernels.log").open("ab") as log:
         process = subprocess.Popen(
-            argv, env=variables, stdout=told, stderr=log, start_new_session=True
+            argv, env=variables, stdout=log, stderr=log, start_new_session=True
         )
         try:
             yield
