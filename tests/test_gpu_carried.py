@@ -233,6 +233,7 @@ def test_a_cut_shape_has_the_first_layers_and_is_only_tried():
     assert cut["num_local_experts"] == 128
     plan = engine_plan.plan("vllm", "gpt-oss-120b-mxfp4-of-2-layers", 80)
     assert (len(plan.concurrencies), plan.repeats, plan.load_s) == (1, 1, 6.0)
+    assert plan.prefill is None
     assert engine_plan.plan("vllm", "gpt-oss-120b-mxfp4", 388).concurrencies == (8, 64, 128)
     assert engine_plan.plan("transformers", "llama-3.1-8b", 100, load_s=10).concurrencies == (
         8,

@@ -115,7 +115,13 @@ def plan(
     )
     if shapes.is_cut(model):
         return replace(
-            whole, concurrencies=points[:1], load_s=6.0, idle_s=1.5, min_window_s=2.0, repeats=1
+            whole,
+            concurrencies=points[:1],
+            load_s=6.0,
+            idle_s=1.5,
+            min_window_s=2.0,
+            repeats=1,
+            prefill=None,
         )
     return whole
 
