@@ -32,7 +32,7 @@ LAYERS = {
     "load.findings load.trial push.remote_write roofline.distance",
     "L4": "acquisition analysis report pipeline measure meter baseline history junit "
     "production pytest_plugin repeats compare.comparison compare.likeness "
-    "compare.sets compare.text cost.document cost.picture explain.changes "
+    "compare.sets compare.spread compare.text cost.document cost.picture explain.changes "
     "explain.comparisons explain.parts explain.steps explain.text explain.walk "
     "push.sending push.series regress.loop regress.runs regress.text "
     "roofline.run_limit sweep.plan sweep.running sweep.table watch.exporter "
