@@ -28,6 +28,7 @@ from .load.processes import run_processes
 from .record import Finding
 from .request_fields import fixed_length, request_endpoint
 from .run_log import log_to
+from .run_writer import RunWriter, new_run_id
 from .sampler import Sampler
 from .selection import Selection
 from .settled_counts import settled_counts
@@ -146,9 +147,9 @@ class Acquisition:
                 self._mark("interrupted", reason="stopped by the user")
         return Acquired(folder=folder, error=error, interrupted=interrupted)
 
-    def _new_folder(self) -> store.RunWriter:
+    def _new_folder(self) -> RunWriter:
         config = self._config
-        run_id = store.new_run_id(config.name)
+        run_id = new_run_id(config.name)
         # The engine as it was asked for, so that the same request reads the same on every
         # machine; what became of it (threads, file, port) is in the provenance.
         described = dataclasses.replace(
@@ -164,7 +165,7 @@ class Acquisition:
                 "client_certificate": certificate.recall(certificate.default_path()),
             },
         }
-        return store.RunWriter(config.artifact_dir / run_id, manifest)
+        return RunWriter(config.artifact_dir / run_id, manifest)
 
     def _record(self) -> None:
         """Everything between the first and the last event; each resource is closed on the way."""

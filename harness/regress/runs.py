@@ -13,7 +13,7 @@ from typing import Any
 from harness import config, measure, pipeline
 from harness.compare.sets import StoredRun
 from harness.errors import ConfigError, EngineError
-from harness.store import new_run_id
+from harness.run_writer import new_run_id
 
 from .loop import Side
 
