@@ -25,6 +25,7 @@ from .load import loop as load
 from .load.audit import LoadAudit
 from .load.plan import LoadPlan
 from .load.processes import run_processes
+from .load.progress import LoadProgress
 from .record import Finding
 from .request_fields import fixed_length, request_endpoint
 from .run_log import log_to
@@ -53,7 +54,7 @@ class Watcher(Protocol):
 
     def follow(
         self,
-        progress: load.LoadProgress,
+        progress: LoadProgress,
         watts: Callable[[], Mapping[str, float]],
         kinds: Mapping[str, str],
     ) -> None:
@@ -292,7 +293,7 @@ class Acquisition:
             seed=self._config.seed,
             max_failures_in_a_row=config.max_failures_in_a_row,
         )
-        progress = load.LoadProgress()
+        progress = LoadProgress()
         name = "warm up" if phase == "warmup" else "measure"
         self._watcher.phase(name, seconds=duration_s, requests=request_count)
         watts = self._sampler.latest_w if self._sampler else dict[str, float]
@@ -306,7 +307,7 @@ class Acquisition:
                 remedy="look at the server's own log, and send it one request by hand",
             )
 
-    def _drive(self, plan: LoadPlan, progress: load.LoadProgress) -> LoadAudit:
+    def _drive(self, plan: LoadPlan, progress: LoadProgress) -> LoadAudit:
         """Warm-up needs no more than one process, and must not use up what is measured."""
         load_config = self._config.load
         processes = load_config.client_processes if plan.phase == "measure" else 1

@@ -15,7 +15,7 @@ LAYERS = {
     "workload_summary dialects engine_activity",
     "acquire": "guard launch live_facts client arrivals sampler sampler_process schedule mock "
     "emulator settled_counts ask rounds load.audit load.bodies load.loop load.phase "
-    "load.plan load.processes stream.answer stream.chunk stream.chunked "
+    "load.plan load.processes load.progress stream.answer stream.chunk stream.chunked "
     "stream.descriptors stream.dial stream.openai_api stream.proxy stream.receiver "
     "stream.sse stream.template",
     "arithmetic": "tokens window integrate latency decompose level window_variants cost.formulas "

@@ -16,7 +16,7 @@ from harness.live import Rate, Track
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from harness.load.loop import LoadProgress
+    from harness.load.progress import LoadProgress
 
 _LOOK_EVERY_S: Final = 0.5
 _LINE_EVERY_S: Final = 5.0
