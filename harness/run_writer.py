@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import secrets
 import time
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import orjson
 
 from .errors import StoreError
 from .files import write_atomically
 from .journal import JournalWriter
+from .record import Finding
 from .store import EVENTS, MANIFEST, MARKS, REQUESTS
 from .timeline import EVENT_DTYPE, RequestTrace
+
+_LOG: Final = logging.getLogger(__name__)
 
 
 class RunWriter:
@@ -47,9 +51,15 @@ class RunWriter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def mark(self, mark: str, t_ns: int, **facts: Any) -> None:  # noqa: ANN401 - any JSON
-        """Append one line to the marks; it is with the kernel when this returns."""
+    def mark(self, mark: str, t_ns: int | None = None, **facts: Any) -> None:  # noqa: ANN401 - any JSON
+        """Append one line to the marks, of now or of *t_ns*; it is with the kernel on return."""
+        t_ns = time.perf_counter_ns() if t_ns is None else t_ns
         _append_line(self._marks, {"t_ns": t_ns, "mark": mark, **facts})
+        _LOG.info("%s %s", mark, facts or "")
+
+    def find(self, finding: Finding) -> None:
+        """Append what a reader of the run's numbers has to know, as it is found."""
+        self.mark("finding", finding=dataclasses.asdict(finding))
 
     def add_request(self, trace: RequestTrace) -> None:
         """Append one finished request."""

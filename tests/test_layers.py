@@ -30,8 +30,8 @@ LAYERS = {
     "compare.thresholds cost.case cost.catalogue cost.catalogue_files cost.host "
     "cost.hours cost.point cost.rate job.account job.readings load.certificate "
     "load.findings load.trial push.remote_write roofline.distance",
-    "L4": "acquisition analysis report pipeline measure meter baseline history junit "
-    "production pytest_plugin repeats compare.comparison compare.likeness "
+    "L4": "acquisition load_phases run_watcher analysis report pipeline measure meter baseline "
+    "history junit production pytest_plugin repeats compare.comparison compare.likeness "
     "compare.sets compare.spread compare.text cost.document cost.picture explain.changes "
     "explain.comparisons explain.parts explain.steps explain.text explain.walk "
     "push.sending push.series regress.loop regress.runs regress.text "
