@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from harness.cli._folder_option import ARTIFACT_DIR
+
 _STORE = click.option(
     "--store",
     "where",
@@ -28,7 +30,7 @@ def COMMAND() -> None:  # noqa: N802
 @_STORE
 @click.option("--note", default="", help="Why, for people.")
 @click.option("--allow", multiple=True, metavar="KEY", help="Runs may differ in KEY.")
-@click.option("--artifact-dir", type=click.Path(path_type=Path), default=Path("runs"))
+@ARTIFACT_DIR
 def set_(
     name: str,
     runs: tuple[str, ...],

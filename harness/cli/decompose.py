@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import EXIT_BAD_INPUT
+from harness.cli._folder_option import ARTIFACT_DIR
 
 if TYPE_CHECKING:
     from harness.decompose import Coefficient
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Estimate joules of prefill, decode and idling.")
 @click.argument("run", default="latest")
-@click.option("--artifact-dir", type=click.Path(path_type=Path), default=Path("runs"))
+@ARTIFACT_DIR
 @click.option("--window", type=click.Choice(["steady", "run", "ml_energy"]),
               help="Which stretch of the run; `run` varies most and so tells most.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from harness.cli._folder_option import ARTIFACT_DIR
+
 if TYPE_CHECKING:
     from harness.history import Series
 
@@ -27,10 +29,10 @@ def COMMAND() -> None:  # noqa: N802
     """Keep runs, and see when a metric's level changed and what changed with it."""
 
 
-@COMMAND.command("add")
+@COMMAND.command("add", short_help="Put RUNS into the history.")
 @click.argument("runs", nargs=-1, required=True)
 @_STORE
-@click.option("--artifact-dir", type=click.Path(path_type=Path), default=Path("runs"))
+@ARTIFACT_DIR
 def add(runs: tuple[str, ...], where: str, artifact_dir: Path) -> None:
     """Put RUNS into the history; those that are there already stay as they are."""
     from harness import history  # noqa: PLC0415
@@ -41,7 +43,7 @@ def add(runs: tuple[str, ...], where: str, artifact_dir: Path) -> None:
     click.echo(f"{new} of {len(found)} runs were new in {where}")
 
 
-@COMMAND.command("show")
+@COMMAND.command("show", short_help="Print METRIC over time.")
 @click.argument("metric")
 @click.option("--preset", "name", help="Runs of this preset or configuration only.")
 @_STORE

