@@ -130,8 +130,8 @@ class LoadPhases:
         self._writer.mark("provenance", about=f"client_{phase}", facts=dataclasses.asdict(audit))
         if progress.finished and progress.failed == progress.finished and not self._stop.is_set():
             raise EngineError(
-                f"all {progress.failed} requests of the {phase} phase failed "
-                f"({_listed(audit.errors)}); the last said: {self._last_error}",
+                f"every request of the {phase} phase failed ({_listed(audit.errors)}); "
+                f"the last said: {self._last_error}",
                 remedy="look at the server's own log, and send it one request by hand",
             )
 

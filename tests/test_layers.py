@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = {
-    "L0": "errors clock timeline record journal files exposition models",
+    "L0": "errors clock timeline record journal files exposition models plural",
     "L1": "contracts plugins schema settings config token_counters request_fields "
     "workload_summary dialects engine_activity",
     "acquire": "guard launch live_facts client arrivals sampler sampler_process schedule mock "

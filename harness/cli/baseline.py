@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from harness.cli._folder_option import ARTIFACT_DIR
+from harness.plural import counted
 
 _STORE = click.option(
     "--store",
@@ -49,7 +50,7 @@ def set_(
     chosen = run_set(name, found)
     check_set(chosen, allow=allow)
     made = baseline.set_baseline(name, chosen.runs, where, note=note, now=dt.datetime.now(dt.UTC))
-    click.echo(f"{name}: {len(made.records)} runs in {where}")
+    click.echo(f"{name}: {counted(len(made.records), 'run')} in {where}")
 
 
 @COMMAND.command("list")
@@ -60,7 +61,9 @@ def list_(where: str) -> None:
 
     for name in baseline.names(where):
         one = baseline.get_baseline(name, where)
-        click.echo(f"{name}  {len(one.records)} runs  set {one.set_at}  {one.note}".rstrip())
+        click.echo(
+            f"{name}  {counted(len(one.records), 'run')}  set {one.set_at}  {one.note}".rstrip()
+        )
 
 
 @COMMAND.command("show")
@@ -79,5 +82,7 @@ def show(name: str, where: str, *, as_json: bool) -> None:
     click.echo(f"{name}, set {one.set_at}{': ' + one.note if one.note else ''}")
     for record in one.records:
         click.echo(f"\n{record.run_id}  {report.power_sentence(record)}")
-        for row in report.summary(record):
-            click.echo(f"  {row.title:<48} {row.value}")
+        rows = report.summary(record)
+        width = max((len(row.title) for row in rows), default=0)
+        for row in rows:
+            click.echo(f"  {row.title:<{width}}  {row.value}")

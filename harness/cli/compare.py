@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from harness.cli._folder_option import ARTIFACT_DIR
+from harness.plural import counted
 
 if TYPE_CHECKING:
     from harness.compare.comparison import Comparison
@@ -144,7 +145,7 @@ def _sets(runs: tuple[str, ...], artifact_dir: Path, where: str | None) -> tuple
         sides = (runs[:1], runs[1:])
     else:
         raise ConfigError(
-            f"{len(runs)} arguments do not say which are base and which candidate",
+            f"{counted(len(runs), 'argument')} cannot say which are base and which candidate",
             remedy="put the word vs between them: `joulemark compare A1 A2 vs B1 B2`",
         )
     found = []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from harness.cli._folder_option import ARTIFACT_DIR
+from harness.plural import counted
 
 if TYPE_CHECKING:
     from harness.history import Series
@@ -40,7 +41,7 @@ def add(runs: tuple[str, ...], where: str, artifact_dir: Path) -> None:
 
     found = [run for text in runs for run in find_runs(text, artifact_dir=artifact_dir)]
     new = history.add(found, where)
-    click.echo(f"{new} of {len(found)} runs were new in {where}")
+    click.echo(f"{new} of {counted(len(found), 'run')} new in {where}")
 
 
 @COMMAND.command("show", short_help="Print METRIC over time.")
@@ -87,13 +88,17 @@ def _print(one: Series, last: int) -> None:
     from harness.report import rounded  # noqa: PLC0415
 
     kind = one.power_kind if one.power_kind == "measured" else one.power_kind.upper()
-    click.echo(f"\n{one.title}: {one.metric} ({one.unit}), {len(one.values)} runs, power {kind}")
+    click.echo(
+        f"\n{one.title}: {one.metric} ({one.unit}), {counted(len(one.values), 'run')}, power {kind}"
+    )
     ends = f"{rounded(min(one.values))} … {rounded(max(one.values))}"
     click.echo(f"  {_sparkline(one.values[-_MOST_CELLS:])}  {ends}")
     marks = {point.index: place for place, point in enumerate(one.changes)}
     earlier = len(one.values) - last
     if earlier > 0:
-        click.echo(f"  {earlier} earlier runs, and all changes; --last 0 prints every run")
+        click.echo(
+            f"  {counted(earlier, 'earlier run')}, and all changes; --last 0 prints every run"
+        )
     for place, (began, run_id, value) in enumerate(
         zip(one.began, one.run_ids, one.values, strict=True)
     ):

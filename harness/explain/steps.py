@@ -10,6 +10,7 @@ from harness.cost.case import Case, owner_view
 from harness.cost.formulas import fleet_tok_per_s
 from harness.cost.picture import TITLES
 from harness.cost.range import intervals, tornado
+from harness.plural import counted
 
 from .parts import Grid, Step
 
@@ -22,7 +23,7 @@ def head(case: Case) -> tuple[str, ...]:
     what = case.accelerator.name if case.accelerator else "a device that is not in the catalogue"
     rate = point.interactivity_tok_per_s
     lines = [
-        f"{point.label}: {what}, {point.devices} device(s), {point.basis} tokens, "
+        f"{point.label}: {what}, {counted(point.devices, 'device')}, {point.basis} tokens, "
         + (f"{rate:.1f} tokens/s for each user." if rate else "interactivity not known."),
         (
             f"Power is **{point.power_kind}**, at the boundary `{point.boundary}`; "
