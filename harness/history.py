@@ -196,7 +196,7 @@ def series(
                 metric=metric,
                 unit=str(part["unit"].iloc[0]),
                 power_kind=str(kind),
-                began=[one.to_pydatetime() for one in part["began"]],
+                began=[one.floor("us").to_pydatetime() for one in part["began"]],
                 run_ids=ids,
                 values=values,
                 changes=points,

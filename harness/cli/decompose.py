@@ -39,7 +39,9 @@ def COMMAND(  # noqa: N802 - the name every verb's file exports
 
     raw = store.load(store.find(run, artifact_dir=artifact_dir))
     splits, findings = phase_splits(raw, window)
-    kinds = {channel["name"]: channel["power_kind"] for channel in raw.power_header["channels"]}
+    kinds = {
+        channel["name"]: channel["power_kind"] for channel in raw.power_header.get("channels", [])
+    }
     if as_json:
         document = {
             name: {"power_kind": kinds[name], **dataclasses.asdict(split)}
@@ -62,7 +64,12 @@ def COMMAND(  # noqa: N802 - the name every verb's file exports
     for finding in findings:
         click.echo(f"{finding.severity}: {finding.message}", err=True)
     if not splits:
-        click.echo("joulemark: no split: too few bins, or no power was recorded", err=True)
+        why = (
+            "the window holds too few bins of 1 s; run longer"
+            if raw.power_header
+            else "the run recorded no power; choose a source, `joulemark doctor` lists them"
+        )
+        click.echo(f"joulemark: no split: {why}", err=True)
     return 0 if splits else EXIT_BAD_INPUT
 
 
