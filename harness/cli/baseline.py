@@ -8,16 +8,8 @@ from pathlib import Path
 
 import click
 
-from harness.cli._folder_option import ARTIFACT_DIR
+from harness.cli._folder_options import ARTIFACT_DIR, STORE
 from harness.plural import counted
-
-_STORE = click.option(
-    "--store",
-    "where",
-    default="baselines",
-    show_default=True,
-    help="Folder or URL (s3://..., gs://..., whatever fsspec opens).",
-)
 
 
 @click.group(short_help="Keep runs under a name to compare with.")
@@ -28,7 +20,7 @@ def COMMAND() -> None:  # noqa: N802
 @COMMAND.command("set")
 @click.argument("name")
 @click.argument("runs", nargs=-1, required=True)
-@_STORE
+@STORE
 @click.option("--note", default="", help="Why, for people.")
 @click.option("--allow", multiple=True, metavar="KEY", help="Runs may differ in KEY.")
 @ARTIFACT_DIR
@@ -54,7 +46,7 @@ def set_(
 
 
 @COMMAND.command("list")
-@_STORE
+@STORE
 def list_(where: str) -> None:
     """List the baselines, a line each."""
     from harness import baseline  # noqa: PLC0415
@@ -68,7 +60,7 @@ def list_(where: str) -> None:
 
 @COMMAND.command("show")
 @click.argument("name")
-@_STORE
+@STORE
 @click.option("--json", "as_json", is_flag=True, help="Print the records as JSON on stdout.")
 def show(name: str, where: str, *, as_json: bool) -> None:
     """Print what the baseline NAME holds."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli._folder_option import ARTIFACT_DIR
+from harness.cli._folder_options import ARTIFACT_DIR
 
 if TYPE_CHECKING:
     from harness.claims.recompute import CaseResult, Judged

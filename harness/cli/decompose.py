@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import EXIT_BAD_INPUT
-from harness.cli._folder_option import ARTIFACT_DIR
+from harness.cli._folder_options import ARTIFACT_DIR
 
 if TYPE_CHECKING:
     from harness.decompose import Coefficient

@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from harness.cli._folder_option import ARTIFACT_DIR
+from harness.cli._folder_options import ARTIFACT_DIR
 
 _SHORT: Final = {"vllm": "vllm_bench"}
 _WHOLE_RUN: Final = {"inferencex", "vllm_bench", "aiperf"}

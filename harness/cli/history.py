@@ -8,19 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from harness.cli._folder_option import ARTIFACT_DIR
+from harness.cli._folder_options import ARTIFACT_DIR, STORE
 from harness.plural import counted
 
 if TYPE_CHECKING:
     from harness.history import Series
 
-_STORE = click.option(
-    "--store",
-    "where",
-    default="baselines",
-    show_default=True,
-    help="Folder or URL (s3://..., gs://..., whatever fsspec opens).",
-)
 _MOST_CELLS: Final = 100
 _BLOCKS: Final = "▁▂▃▄▅▆▇█"
 
@@ -32,7 +25,7 @@ def COMMAND() -> None:  # noqa: N802
 
 @COMMAND.command("add", short_help="Put RUNS into the history.")
 @click.argument("runs", nargs=-1, required=True)
-@_STORE
+@STORE
 @ARTIFACT_DIR
 def add(runs: tuple[str, ...], where: str, artifact_dir: Path) -> None:
     """Put RUNS into the history; those that are there already stay as they are."""
@@ -47,7 +40,7 @@ def add(runs: tuple[str, ...], where: str, artifact_dir: Path) -> None:
 @COMMAND.command("show", short_help="Print METRIC over time.")
 @click.argument("metric")
 @click.option("--preset", "name", help="Runs of this preset or configuration only.")
-@_STORE
+@STORE
 @click.option("--html", "html_file", type=click.Path(path_type=Path), help="Write a picture.")
 @click.option(
     "--last", type=click.IntRange(0), default=20, show_default=True, help="Runs to print; 0: all."

@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from harness.cli._folder_option import ARTIFACT_DIR
+from harness.cli._folder_options import ARTIFACT_DIR
 
 _GROUPS: Final = {
     "engines": "engine",

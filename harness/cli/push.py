@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli._folder_option import ARTIFACT_DIR
+from harness.cli._folder_options import ARTIFACT_DIR
 from harness.plural import counted
 
 if TYPE_CHECKING:

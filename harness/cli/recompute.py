@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from harness.cli._folder_option import ARTIFACT_DIR
+from harness.cli._folder_options import ARTIFACT_DIR
 
 
 @click.command(short_help="Compute a run's record again.")

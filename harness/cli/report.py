@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from harness.cli._folder_option import ARTIFACT_DIR
+from harness.cli._folder_options import ARTIFACT_DIR
 
 if TYPE_CHECKING:
     from exporters._of_runs import Anchor

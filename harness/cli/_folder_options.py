@@ -1,4 +1,4 @@
-"""The option that says below which folder runs are looked for, the same for every verb."""
+"""The options that say where runs and baselines are looked for, the same for every verb."""
 
 from __future__ import annotations
 
@@ -13,4 +13,12 @@ ARTIFACT_DIR: Final = click.option(
     default=Path("runs"),
     show_default=True,
     help="Where run ids are looked for.",
+)
+
+STORE: Final = click.option(
+    "--store",
+    "where",
+    default="baselines",
+    show_default=True,
+    help="Folder or URL (s3://..., gs://..., whatever fsspec opens).",
 )
