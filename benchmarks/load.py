@@ -34,7 +34,9 @@ from load_venvs import make_venvs
 from harness.arrivals import Arrivals
 from harness.contracts import Endpoint
 from harness.journal import JournalWriter, read_journal
-from harness.load.loop import LoadPlan, LoadProgress, run
+from harness.load.loop import run
+from harness.load.plan import LoadPlan
+from harness.load.progress import LoadProgress
 from harness.load.trial import mock_process
 from harness.mock.settings import MockSettings
 from harness.mock.writelog import WriteKind, read_write_log

@@ -22,8 +22,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from harness.arrivals import Arrivals
 from harness.journal import JournalWriter
 from harness.load.findings import audit_findings
-from harness.load.loop import LoadPlan, LoadProgress, run
+from harness.load.loop import run
+from harness.load.plan import LoadPlan
 from harness.load.processes import run_processes
+from harness.load.progress import LoadProgress
 from harness.load.trial import mock_process
 from harness.mock.settings import MockSettings
 from harness.stream.descriptors import allow_sockets

@@ -46,7 +46,7 @@ def short(value: float) -> str:
     Four significant digits, with M for millions, and an exponent where a number would be long.
 
     >>> short(2_500_000), short(12_345), short(0.000123)
-    ('2.5 M', '12,345', '1.23e-04')
+    ('2.5 M', '12,340', '1.23e-04')
     """
     if value == 0:
         return "0"

@@ -63,7 +63,7 @@ def analyse(raw: RawRun) -> RunRecord:
     power = traces(raw.power_header, raw.power) if raw.power_header else []
     if found.window is not None:
         window = found.window
-        metrics |= throughput(window, measured, tokens)
+        metrics |= throughput(window, measured, tokens, findings)
         metrics |= latencies(window, measured, events, config["load"]["pattern"])
         findings += absences(metrics, measured)
         energies, why = energies_of(power, window, config["window"], findings)

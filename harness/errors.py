@@ -56,3 +56,19 @@ class StoreError(JoulemarkError):
 
 class PushError(JoulemarkError):
     """A store of metrics was not reached, or did not take what it was sent."""
+
+
+def cause(error: Exception) -> str:
+    """
+    What the system says went wrong, without what `urllib` wraps around it.
+
+    >>> import urllib.error
+    >>> cause(urllib.error.URLError(ConnectionRefusedError(111, "Connection refused")))
+    'Connection refused'
+    >>> cause(ValueError("no number"))
+    'no number'
+    """
+    inner = getattr(error, "reason", None)
+    if isinstance(inner, OSError):
+        return inner.strerror or str(inner)
+    return str(error)

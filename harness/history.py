@@ -15,9 +15,9 @@ import orjson
 import pandas as pd
 
 from .baseline import opened, read_file, write_file
-from .compare.comparison import default_threshold
 from .compare.likeness import Suspect, like_values, suspects
 from .compare.sets import StoredRun, began_ns, run_set
+from .compare.thresholds import default_threshold
 from .errors import StoreError
 from .record import RunRecord
 from .stats.change import Change, changes
@@ -196,7 +196,7 @@ def series(
                 metric=metric,
                 unit=str(part["unit"].iloc[0]),
                 power_kind=str(kind),
-                began=[one.to_pydatetime() for one in part["began"]],
+                began=[one.floor("us").to_pydatetime() for one in part["began"]],
                 run_ids=ids,
                 values=values,
                 changes=points,

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from .engines._recording import shown
 from .engines._several import plan_of
-from .errors import EngineError
+from .errors import EngineError, cause
 from .guard import GRACE_S
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def scrape(url: str, *, timeout_s: float = 5.0) -> str:
         ) from error
     except (OSError, http.client.HTTPException) as error:
         raise EngineError(
-            f"{url} did not answer ({error})", remedy="check that the engine is up"
+            f"{url} did not answer ({cause(error)})", remedy="check that the engine is up"
         ) from error
 
 

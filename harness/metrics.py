@@ -11,7 +11,7 @@ from .latency import PERCENTILES
 from .timeline import Boundary
 
 BOUNDARIES: Final[tuple[str, ...]] = typing.get_args(Boundary)
-_STATISTICS: Final = ("mean", *(f"p{percent}" for percent in PERCENTILES))
+STATISTICS: Final = ("mean", *(f"p{percent}" for percent in PERCENTILES))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class Card:
         )
         if not self.distribution:
             return stems
-        return [f"{stem}.{statistic}" for stem in stems for statistic in _STATISTICS]
+        return [f"{stem}.{statistic}" for stem in stems for statistic in STATISTICS]
 
 
 CARDS: Final = (
@@ -289,53 +289,3 @@ def boundary_of(key: str) -> str | None:
     # The longest match: `gpu` begins `gpu_module` as well.
     matching = [name for name in BOUNDARIES if stem.startswith(f"{name}_")]
     return max(matching, key=len) if matching else None
-
-
-def page() -> str:
-    """`docs/metrics.md`, made from the cards."""
-    lines = [
-        "# Metrics",
-        "",
-        "Made from the cards in `harness/metrics.py` by `make docs`; do not edit.",
-        "",
-        f"`{{boundary}}` is one of {', '.join(f'`{name}`' for name in BOUNDARIES)}: what drew the "
-        "energy. A key that ends in `.*` is a distribution: "
-        + ", ".join(f"`.{name}`" for name in _STATISTICS)
-        + ".",
-        "",
-        (
-            "A metric that is missing from a record could not be had, and a finding says why. "
-            "`low` and `high` bound what `interval` names; they are null where no honest "
-            "interval can be given. Every energy metric is as trustworthy as the record's "
-            "`power_kind`: `measured`, `modelled` or `emulated`."
-        ),
-        "",
-        "| key | unit | better | formula |",
-        "|---|---|---|---|",
-    ]
-    for card in CARDS:
-        key = card.key + (".*" if card.distribution else "")
-        lines.append(f"| `{key}` | {card.unit} | {card.better or '-'} | {card.formula} |")
-    return "\n".join([*lines, "", *_TOKENS_SECTION, ""])
-
-
-_TOKENS_SECTION: Final = (
-    "## Output tokens, counted three ways",
-    "",
-    "`tokens` in a record holds the output tokens of the measured phase as",
-    "",
-    "- `usage`: the sum of `usage.completion_tokens` over the requests;",
-    (
-        "- `stream`: the sum of the last running count seen in each stream (llama.cpp's "
-        "`timings.predicted_n`, vLLM's continuous usage); null if the server counts along in none;"
-    ),
-    (
-        "- `server_counter`: the difference of the engine's own cumulative counter, read before "
-        "the first and after the last measured request; null if the engine has none."
-    ),
-    "",
-    (
-        "Where two of them differ, the finding `tokens_disagree` says by how much. Metrics use "
-        "`usage`, placed in time by the stream."
-    ),
-)

@@ -21,13 +21,33 @@ if TYPE_CHECKING:
     from .tokens import TokenTimes
 
 _LATENCIES: Final = ("ttft_s", "tpot_s", "itl_s", "e2e_s")
+_SHORTEST_S: Final = 0.1
+"""Streams that go in step end and are sent anew within milliseconds; that is no rate of theirs."""
 _OPEN_LOOP_ONLY: Final = ("ttft_from_due_s", "e2e_from_due_s")
 
 
 def throughput(
-    window: Window, requests: pd.DataFrame, tokens: TokenTimes
+    window: Window, requests: pd.DataFrame, tokens: TokenTimes, findings: list[Finding]
 ) -> dict[str, MetricValue]:
-    """Tokens and requests a second, of one window; a rate of nothing is absent, not 0."""
+    """
+    Tokens and requests a second, of one window; a rate of nothing is absent, not 0.
+
+    Args:
+        window: refused, with a finding, if it is shorter than a tenth of a second.
+        requests: rows of RequestTrace of the measured phase.
+        tokens: of the same phase.
+        findings: gets why there are no rates.
+    """
+    if window.duration_s < _SHORTEST_S:
+        findings.append(
+            Finding(
+                code="window_too_short_for_rates",
+                severity="invalid",
+                message=f"the window is {window.duration_s:.2g} s, below {_SHORTEST_S:g} s: what "
+                "arrived in it says nothing of tokens or requests a second",
+            )
+        )
+        return {}
     good = requests[requests["error_kind"].isna()]
     ended = good["t_end_ns"]
     count = int(((ended >= window.start_ns) & (ended < window.end_ns)).sum())

@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import plugins, report, store
-from .acquisition import Acquisition, Watcher
+from .acquisition import Acquisition
 from .analysis import analyse
 from .errors import JoulemarkError
 from .files import write_atomically
 from .kept_engine import KeptEngine, prepare
 from .record import RunRecord
+from .run_watcher import RunWatcher
 
 if TYPE_CHECKING:
     from .settings import RunConfig
-
-__all__ = ["Outcome", "Watcher", "finish", "measure", "recompute", "with_window"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +42,7 @@ class Outcome:
 def measure(
     config: RunConfig,
     *,
-    watcher: Watcher,
+    watcher: RunWatcher,
     stop: threading.Event,
     kept: KeptEngine | None = None,
 ) -> Outcome:

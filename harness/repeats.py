@@ -141,7 +141,7 @@ def check_repeats(
     """
     different = _differing(runs.records)
     if different:
-        return [_problem(f"the runs are no repeats of one thing: {different} differs")]
+        return [_problem(f"the runs are no repeats of one thing; not alike: {different}")]
     return [*_enough(runs, claimed_ratio, found), *_as_warm(runs.records)]
 
 

@@ -142,12 +142,12 @@ def known_keys(where: str, values: dict[str, Any], known: list[str]) -> None:
     """
     for key in values:
         if key not in known:
-            raise unknown(f"key in [{where}]", key, known)
+            raise unknown("key", key, known, where=f" in [{where}]")
 
 
-def unknown(what: str, name: str, known: Iterable[str]) -> ConfigError:
+def unknown(what: str, name: str, known: Iterable[str], *, where: str = "") -> ConfigError:
     """The error for a name that is not among *known*."""
-    return ConfigError(f"there is no {what} {name!r}", remedy=_suggestion(name, list(known)))
+    return ConfigError(f"there is no {what} {name!r}{where}", remedy=_suggestion(name, list(known)))
 
 
 def _suggestion(name: str, known: list[str]) -> str:

@@ -1,14 +1,12 @@
-"""The run folder: raw events reach the disk before any arithmetic and survive a kill."""
+"""The run folder: what lies in it, how it is found, read in any state, and sealed into Parquet."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import secrets
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .errors import StoreError
-from .files import write_atomically
-from .journal import JournalWriter, read_journal
+from .journal import read_journal
 from .record import RunRecord
 from .timeline import EVENT_DTYPE, POWER_DTYPE, RequestTrace
 
@@ -65,60 +62,6 @@ class RawRun:
     def complete(self) -> bool:
         """Whether the run came to its planned end."""
         return any(mark["mark"] == "complete" for mark in self.marks)
-
-
-class RunWriter:
-    """
-    Writes a run folder as the run goes; a context manager.
-
-    Args:
-        folder: made here; must not exist.
-        manifest: written first, so that a folder without one is not a run.
-    """
-
-    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
-        try:
-            folder.mkdir(parents=True)
-        except OSError as error:
-            raise StoreError(
-                f"cannot make the run folder {folder}: {error.strerror}",
-                remedy="set --artifact-dir to a folder that can be written",
-            ) from error
-        self.folder = folder
-        write_atomically(folder / MANIFEST, orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
-        self._marks = _append_only(folder / MARKS)
-        self._requests = _append_only(folder / REQUESTS)
-        self.events = JournalWriter(folder / EVENTS, EVENT_DTYPE, {})
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def mark(self, mark: str, t_ns: int, **facts: Any) -> None:  # noqa: ANN401 - any JSON
-        """Append one line to the marks; it is with the kernel when this returns."""
-        _append_line(self._marks, {"t_ns": t_ns, "mark": mark, **facts})
-
-    def add_request(self, trace: RequestTrace) -> None:
-        """Append one finished request."""
-        _append_line(self._requests, dataclasses.asdict(trace))
-
-    def close(self) -> None:
-        """Close the files; closing twice is allowed."""
-        self.events.close()
-        for name in ("_marks", "_requests"):
-            descriptor = getattr(self, name)
-            if descriptor >= 0:
-                os.fsync(descriptor)
-                os.close(descriptor)
-                setattr(self, name, -1)
-
-
-def new_run_id(name: str) -> str:
-    """A name for a run folder: what, when (UTC), and four random digits."""
-    when = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-    return f"{name}-{when}-{secrets.token_hex(2)}"
 
 
 def seal(folder: Path) -> None:
@@ -240,15 +183,6 @@ def run_folders(artifact_dir: Path) -> list[Path]:
     """The run folders below *artifact_dir*, oldest first."""
     manifests = artifact_dir.glob(f"*/{MANIFEST}") if artifact_dir.is_dir() else []
     return [path.parent for path in sorted(manifests, key=lambda path: path.stat().st_mtime_ns)]
-
-
-def _append_only(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
-
-
-def _append_line(descriptor: int, row: dict[str, Any]) -> None:
-    # One write a line: a killed process leaves at most one torn line, the last.
-    os.write(descriptor, orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
 
 
 def _read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:

@@ -163,7 +163,10 @@ SUBJECTS: Final[Mapping[str, Subject]] = {
     ),
     "length": Subject(
         spoils="all",
-        codes=frozenset({"window_short", "window_few_residences", "window_too_short_for_energy"}),
+        codes=frozenset(
+            {"window_short", "window_few_residences", "window_too_short_for_energy",
+             "window_too_short_for_rates"}
+        ),
         good="the window is as long as was asked, and holds several requests one after another",
     ),
     "steady_state": Subject(
@@ -258,6 +261,7 @@ SUBJECTS: Final[Mapping[str, Subject]] = {
 REMEDIES: Final[Mapping[str, str]] = {
     "incomplete": "repeat it",
     "window_too_short_for_energy": "run longer (load.duration_s)",
+    "window_too_short_for_rates": "run longer (load.duration_s)",
     "window_level_shift": "see what else ran, warm up longer, and repeat",
     "engine_silent": "warm up with as many requests at once as are measured, and repeat",
     "window_trimmed": "warm up longer (load.warmup_request_count)",

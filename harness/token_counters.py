@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from . import plugins
 from .dialects import ALL, spoken
-from .errors import ConfigError, EngineError
+from .errors import ConfigError, EngineError, cause
 
 if TYPE_CHECKING:
     from .contracts import TokenCounts
@@ -63,6 +63,7 @@ def _scrape(url: str) -> str:
             text: str = answer.read().decode()
     except (OSError, ValueError) as error:
         raise EngineError(
-            f"{url} cannot be read ({error})", remedy="check that the engine runs and the port"
+            f"{url} cannot be read ({cause(error)})",
+            remedy="check that the engine runs and the port",
         ) from error
     return text

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from .plural import counted
 from .record import Finding
 from .timeline import NOT_SAID, EventKind, Window
 
@@ -123,7 +124,7 @@ def _findings(*, uncounted: int, spread: int) -> tuple[Finding, ...]:
             Finding(
                 code="tokens_not_counted",
                 severity="warning",
-                message=f"{uncounted} requests sent content, but no token count: they are left "
+                message=f"{counted(uncounted, 'request')} sent content, but no token count: left "
                 "out of every count of tokens, so joules per token reads too high",
             )
         )
@@ -132,8 +133,8 @@ def _findings(*, uncounted: int, spread: int) -> tuple[Finding, ...]:
             Finding(
                 code="tokens_spread_over_chunks",
                 severity="info",
-                message=f"the server gave {spread} requests no running count, so each one's "
-                "total was spread evenly over its chunks; at a window's edge this is inexact",
+                message=f"the server gave {counted(spread, 'request')} no running count, so each "
+                "one's total was spread evenly over its chunks; at a window's edge this is inexact",
             )
         )
     return tuple(found)

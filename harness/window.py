@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from .level import shift, start_up
+from .plural import counted
 from .record import Finding, Severity
 from .timeline import EventKind, Window
 from .tokens import TokenTimes
@@ -223,9 +224,10 @@ def _silence_findings(
     if share < _SILENT_RATIO:
         return []
     message = (
-        f"no token came in {len(silent_s)} stretches of up to {silent_s.max():.1f} s, {share:.0%} "
-        "of the window, although requests were in flight: the engine compiled, swapped, or read "
-        "long prompts; its joules per token hold for a load with such pauses"
+        f"no token came in {counted(len(silent_s), 'stretch', 'stretches')} of up to "
+        f"{silent_s.max():.1f} s, {share:.0%} of the window, although requests were in flight: "
+        "the engine compiled, swapped, or read long prompts; its joules per token hold for a load "
+        "with such pauses"
     )
     return [Finding(code="engine_silent", severity="warning", message=message)]
 

@@ -27,7 +27,8 @@ except ImportError:
 
 with _instrumented:
     from harness.client import Connection
-    from harness.stream.answer import Answer, LoadProgress
+    from harness.load.progress import LoadProgress
+    from harness.stream.answer import Answer
     from harness.stream.receiver import Receiver
 from harness.timeline import EVENT_DTYPE, Request
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness import store
 from harness.journal import JournalWriter
+from harness.run_writer import RunWriter
 from harness.timeline import NOT_SAID, POWER_DTYPE, Channel, EventKind, RequestTrace
 
 S = 10**9
@@ -44,7 +45,7 @@ def make(folder: Path) -> None:
     So TTFT is 0.2 s, TPOT 40 ms, E2E 0.96 s; the GPU draws 300 W throughout,
     read as a counter that ticks each 100 ms and as two powers.
     """
-    with store.RunWriter(folder, {"run_id": "golden", "config": CONFIG, **_rest()}) as writer:
+    with RunWriter(folder, {"run_id": "golden", "config": CONFIG, **_rest()}) as writer:
         writer.mark("loaded_idle_start", START - 6 * S)
         writer.mark("loaded_idle_end", START - 1 * S)
         writer.mark("token_counters", START - 1, when="before", generated=100.0)
@@ -62,7 +63,7 @@ def _rest() -> dict:
     return {"provenance": PROVENANCE}
 
 
-def _request(writer: store.RunWriter, index: int) -> None:
+def _request(writer: RunWriter, index: int) -> None:
     last_ns = TTFT_NS + (TOKENS - 1) * STEP_NS
     sent = START + (index // SLOTS) * last_ns + (index % SLOTS) * 1_000_000
     writer.events.append(_EVENT(sent, index, NOT_SAID, 0, EventKind.SENT))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from harness import store
 from harness.latency import chunk_gaps_s, request_latencies, summarise
+from harness.performance import throughput
 from harness.timeline import EVENT_DTYPE, NOT_SAID, EventKind, RequestTrace, Window
 from harness.tokens import token_times
 from harness.window import run_window, steady_window
@@ -200,6 +201,31 @@ def test_a_short_window_with_few_residences_is_flagged():
     found = steady_window(events, rows, token_times(events, rows), min_s=30)
     codes = {finding.code for finding in found.findings}
     assert codes == {"window_short", "window_few_residences"}
+
+
+@pytest.mark.parametrize(("length_s", "given"), [(0.0005, False), (0.0999, False), (0.1, True)])
+def test_streams_in_step_give_no_rate_between_two_batches(length_s, given):
+    """Four requests that end half a millisecond before the next are sent are not 8,000 a second."""
+    end_ns = round((1 + length_s) * S)
+    rows = [{"request": i, "t_end_ns": S, "osl_tokens": 2, "t_first_ns": S // 2} for i in range(4)]
+    requests = requests_table(*rows)
+    events = events_table(
+        *((1, i, CHUNK, 2) for i in range(4)), *((1, i, END, 2) for i in range(4))
+    )
+    findings = []
+    found = throughput(
+        Window(name="steady", start_ns=S, end_ns=end_ns),
+        requests,
+        token_times(events, requests),
+        findings,
+    )
+    codes = [one.code for one in findings]
+    if given:
+        assert found["request_throughput_rps"].value == pytest.approx(40)
+        assert codes == []
+    else:
+        assert found == {}
+        assert codes == ["window_too_short_for_rates"]
 
 
 def test_a_trend_in_the_token_rate_is_flagged():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
+from pathlib import Path
 
 import pytest
 from servers import cut, error_500, good, serving
@@ -41,6 +43,12 @@ def complaint(done) -> str:
 )
 def test_bad_words_on_the_command_line(joulemark, arguments, message):
     assert message in complaint(joulemark(*arguments))
+
+
+def test_a_run_without_power_has_no_split(joulemark, tmp_path):
+    golden = Path(__file__).parent / "golden" / "run"
+    shutil.copytree(golden, tmp_path / "run", ignore=shutil.ignore_patterns("power.*"))
+    assert "recorded no power" in complaint(joulemark("decompose", "run"))
 
 
 @pytest.mark.parametrize(

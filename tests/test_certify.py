@@ -95,7 +95,7 @@ def test_failures_are_counted_apart():
         ({"tpot_error_mean_ratio": -0.02}, "TPOT"),
         ({"ttft_error_p50_s": 0.006}, "TTFT"),
         ({"ttft_error_p50_s": None}, "could not be measured"),
-        ({"failed": 1}, "1 requests failed"),
+        ({"failed": 1}, "1 request failed"),
         ({"unmatched_requests": 1}, "other chunks"),
         ({"delivered_tok_per_s": 100.0}, "100 tokens/s"),
     ],

@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from harness.client import Connection
 from harness.contracts import Endpoint
 from harness.errors import ConfigError
-from harness.stream.answer import Answer, LoadProgress
+from harness.load.progress import LoadProgress
+from harness.stream.answer import Answer
 from harness.stream.dial import Dialer, DialError
 from harness.stream.openai_api import build_body, build_head, finish_message
 from harness.stream.proxy import find_proxy

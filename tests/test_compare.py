@@ -11,10 +11,10 @@ from xml.etree import ElementTree as ET
 import pytest
 from verdict_runs import ENERGY, GOLDEN, SPEED, folders, golden, record, side
 
-from harness.compare.comparison import compare, default_threshold, defaults
+from harness.compare.comparison import compare, defaults
 from harness.compare.sets import StoredRun, find_runs, run_set
 from harness.compare.text import advice, document, markdown
-from harness.compare.thresholds import read_thresholds
+from harness.compare.thresholds import default_threshold, read_thresholds
 from harness.errors import ConfigError, StoreError
 from harness.junit import junit
 from harness.record import Finding

@@ -91,6 +91,14 @@ def test_a_metric_or_preset_without_runs_is_refused(store):
     assert "golden" in caught.value.remedy
 
 
+def test_when_a_run_began_is_told_to_the_microsecond(tmp_path: Path):
+    """The wall clock gives nanoseconds, which Python's dates cannot hold."""
+    where = str(tmp_path / "store")
+    add(side("a", [1.0], provenance__anchor__t_wall_ns=1_764_000_000_123_456_789).runs, where)
+    (found,) = series(where, metric=ENERGY)
+    assert found.began[0].microsecond == 123_456
+
+
 def test_an_empty_history_is_refused(tmp_path: Path):
     with pytest.raises(StoreError, match="no history"):
         read(str(tmp_path / "nothing"))

@@ -10,12 +10,12 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = {
-    "L0": "errors clock timeline record journal files exposition models",
+    "L0": "errors clock timeline record journal files exposition models plural",
     "L1": "contracts plugins schema settings config token_counters request_fields "
     "workload_summary dialects engine_activity",
     "acquire": "guard launch live_facts client arrivals sampler sampler_process schedule mock "
     "emulator settled_counts ask rounds load.audit load.bodies load.loop load.phase "
-    "load.plan load.processes stream.answer stream.chunk stream.chunked "
+    "load.plan load.processes load.progress stream.answer stream.chunk stream.chunked "
     "stream.descriptors stream.dial stream.openai_api stream.proxy stream.receiver "
     "stream.sse stream.template",
     "arithmetic": "tokens window integrate latency decompose level window_variants cost.formulas "
@@ -24,15 +24,15 @@ LAYERS = {
     "joules.steadiness joules.trapezoid push.steps roofline.bound roofline.fit roofline.model "
     "roofline.search stats.bootstrap stats.change stats.effects stats.limit "
     "stats.precision stats.ratio stats.sequential stats.verdict sweep.pareto",
-    "L3": "run_log metrics energy performance provenance selection store doctor "
+    "L3": "run_log run_writer metrics energy performance provenance selection store doctor "
     "surroundings kept_engine cooldown live conditions subjects checks roles "
     "engine_joules claims.formulas claims.recompute claims.reproduce "
     "compare.thresholds cost.case cost.catalogue cost.catalogue_files cost.host "
     "cost.hours cost.point cost.rate job.account job.readings load.certificate "
     "load.findings load.trial push.remote_write roofline.distance",
-    "L4": "acquisition analysis report pipeline measure meter baseline history junit "
-    "production pytest_plugin repeats compare.comparison compare.likeness "
-    "compare.sets compare.text cost.document cost.picture explain.changes "
+    "L4": "acquisition load_phases run_watcher analysis report pipeline measure meter baseline "
+    "history junit production pytest_plugin repeats compare.comparison compare.likeness "
+    "compare.sets compare.spread compare.text cost.document cost.picture explain.changes "
     "explain.comparisons explain.parts explain.steps explain.text explain.walk "
     "push.sending push.series regress.loop regress.runs regress.text "
     "roofline.run_limit sweep.plan sweep.running sweep.table watch.exporter "

@@ -19,7 +19,9 @@ from harness.arrivals import Arrivals
 from harness.contracts import Endpoint
 from harness.errors import ConfigError, EngineError
 from harness.journal import JournalWriter, read_journal
-from harness.load.loop import LoadPlan, LoadProgress, drive, run
+from harness.load.loop import drive, run
+from harness.load.plan import LoadPlan
+from harness.load.progress import LoadProgress
 from harness.stream.descriptors import allow_sockets
 from harness.timeline import EVENT_DTYPE, EventKind, Request
 

@@ -10,7 +10,9 @@ import numpy as np
 
 from harness.arrivals import Arrivals
 from harness.journal import JournalWriter, read_journal
-from harness.load.loop import LoadPlan, LoadProgress, run
+from harness.load.loop import run
+from harness.load.plan import LoadPlan
+from harness.load.progress import LoadProgress
 from harness.load.trial import mock_process
 from harness.mock.settings import FAULTS, MockSettings
 from harness.mock.writelog import WriteKind, read_write_log

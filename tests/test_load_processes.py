@@ -16,8 +16,9 @@ import pytest
 from harness.arrivals import Arrivals
 from harness.errors import ConfigError, EngineError
 from harness.journal import JournalWriter, read_journal
-from harness.load.loop import LoadPlan, LoadProgress
+from harness.load.plan import LoadPlan
 from harness.load.processes import run_processes
+from harness.load.progress import LoadProgress
 from harness.load.trial import mock_process
 from harness.mock.settings import MockSettings
 from harness.timeline import EVENT_DTYPE, EventKind, Request

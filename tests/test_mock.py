@@ -16,7 +16,9 @@ from harness.arrivals import Arrivals
 from harness.contracts import Endpoint
 from harness.errors import ConfigError
 from harness.journal import JournalWriter, read_journal
-from harness.load.loop import LoadPlan, LoadProgress, drive
+from harness.load.loop import drive
+from harness.load.plan import LoadPlan
+from harness.load.progress import LoadProgress
 from harness.mock.metrics import PATHS, Counts, exposition
 from harness.mock.server import MockServer
 from harness.mock.settings import Dialect, MockSettings

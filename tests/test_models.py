@@ -28,6 +28,14 @@ def test_a_model_not_fetched_yet_names_the_command(cache: Path):
         models.resolve_gguf("smollm2-135m")
 
 
+def test_an_unknown_name_is_refused_in_one_line(joulemark):
+    done = joulemark("model", "fetch", "smollm")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "joulemark: there is no model 'smollm' to fetch; choose one of: smollm2-135m\n"
+    )
+
+
 def test_a_corrupt_model_is_refused_by_its_checksum(cache: Path):
     cache.mkdir(parents=True)
     (cache / "SmolLM2-135M-Instruct.Q4_1.gguf").write_bytes(b"GGUF but not really")

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from harness import store
 from harness.errors import StoreError
 from harness.journal import JournalWriter, read_journal
+from harness.run_writer import RunWriter
 from harness.timeline import EVENT_DTYPE, POWER_DTYPE, RequestTrace
 
 EVENT = struct.Struct("<qiiiB3x")
@@ -50,7 +51,7 @@ def trace(index: int, **changes) -> RequestTrace:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     path = tmp_path / "run"
-    with store.RunWriter(path, {"run_id": "run", "config": {}}) as writer:
+    with RunWriter(path, {"run_id": "run", "config": {}}) as writer:
         writer.mark("measure_start", 10**15)
         for index in range(5):
             writer.events.append(EVENT.pack(10**15 + index, index, index, 4, 2))
@@ -103,7 +104,7 @@ def test_a_missing_count_stays_missing_and_a_stamp_keeps_its_last_nanosecond(fol
 def test_a_run_cut_off_at_any_byte_keeps_every_whole_record(tmp_path_factory, data):
     base = tmp_path_factory.mktemp("cut")
     whole = base / "whole"
-    with store.RunWriter(whole, {"run_id": "run", "config": {}}) as writer:
+    with RunWriter(whole, {"run_id": "run", "config": {}}) as writer:
         for index in range(4):
             writer.events.append(EVENT.pack(index, index, index, 4, 2))
             writer.add_request(trace(index))
@@ -153,7 +154,7 @@ def test_a_run_is_found_by_path_id_and_as_the_latest(folder: Path):
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot make the run folder"):
-        store.RunWriter(tmp_path / "file" / "run", {})
+        RunWriter(tmp_path / "file" / "run", {})
 
 
 def test_rows_of_client_processes_count_once_even_if_joining_was_cut_short(folder: Path):

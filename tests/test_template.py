@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from test_client import DONE, HEAD, STOP, Collector, chunk, content, event
 
 from harness.client import Connection
+from harness.load.progress import LoadProgress
 from harness.stream import template
-from harness.stream.answer import Answer, LoadProgress
+from harness.stream.answer import Answer
 from harness.stream.receiver import Receiver
 from harness.timeline import EVENT_DTYPE, Request
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from harness.cli._folder_options import ARTIFACT_DIR
+
 if TYPE_CHECKING:
     from harness.cost.case import Case, Choice
     from harness.cost.catalogue import Catalogue, Figure
@@ -53,8 +55,14 @@ _OPTIONS: Final = (
         type=click.Choice(["owned", "rental", "on-demand", "purchase"]),
         default="owned",
         show_default=True,
+        help="Whose price of an accelerator-hour.",
     ),
-    click.option("--power-basis", default="inferencex-2026-07", show_default=True),
+    click.option(
+        "--power-basis",
+        default="inferencex-2026-07",
+        show_default=True,
+        help="Whose all-in kilowatts; `joulemark cost --list` shows them.",
+    ),
     click.option("--price", type=float, help="Dollars an accelerator-hour, all in."),
     click.option(
         "--purchase", type=float, help="Or dollars an accelerator, bought; power comes on top."
@@ -87,7 +95,7 @@ _OPTIONS: Final = (
         multiple=True,
         help="TOML with figures of your own, laid over ours.",
     ),
-    click.option("--artifact-dir", type=click.Path(path_type=Path), default=Path("runs")),
+    ARTIFACT_DIR,
     click.option(
         "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the intervals."
     ),

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.cost.picture import TITLES
+from harness.plural import counted
 
 if TYPE_CHECKING:
     from harness.cost.catalogue import Catalogue
@@ -41,7 +42,7 @@ def print_case(document: dict[str, Any], *, sources: bool) -> None:
     console.print(f"[bold]{escape(document['label'])}[/]")
     console.print(
         f"power {document['power_kind']} (boundary {document['boundary']}), "
-        f"{document['token_basis']} tokens, {document['devices']} device(s), "
+        f"{document['token_basis']} tokens, {counted(document['devices'], 'device')}, "
         f"{document['accelerator'] or 'no accelerator of the catalogue'} at {document['site']}; "
         f"host power: {document['host_power']}; "
         + (f"{rate:.1f} tok/s/user" if rate else "interactivity not known")

@@ -12,11 +12,12 @@ import click
 
 from harness.cli._live_text import joules_text, span, sparkline, watts_text
 from harness.live import Rate, Track
+from harness.plural import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from harness.load.loop import LoadProgress
+    from harness.load.progress import LoadProgress
 
 _LOOK_EVERY_S: Final = 0.5
 _LINE_EVERY_S: Final = 5.0
@@ -86,7 +87,7 @@ class Progress:
 
     def _extent(self) -> str:
         if self._requests is not None:
-            return f", {self._requests} requests"
+            return f", {counted(self._requests, 'request')}"
         return f", {self._seconds:g} s" if self._seconds else ""
 
     def _display(self) -> None:
@@ -127,7 +128,9 @@ class Progress:
         lines = ["  ".join(words)]
         if self._load is None:
             return lines
-        words = [f"{self._load.finished} requests done, {self._load.in_flight} in flight"]
+        words = [
+            f"{counted(self._load.finished, 'request')} done, {self._load.in_flight} in flight"
+        ]
         if self._load.failed:
             words.append(f"{self._load.failed} failed")
         if self._rate.per_s is not None:

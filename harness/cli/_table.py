@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness import report
+from harness.plural import counted
 from harness.record import RunRecord
 
 _WIDE: Final = 120
@@ -29,11 +30,11 @@ def print_record(record: RunRecord, folder: Path, *, to_stderr: bool = False) ->
     if not console.is_terminal:
         console.width = _WIDE
     tokens = record.tokens
-    engine = record.provenance["engine"]
+    engine, output = record.provenance["engine"], tokens["usage"]
     console.print(
         f"\n[bold]{record.run_id}[/]  {engine['engine']} {engine['version'] or ''}  "
-        f"{record.status}, {tokens['requests']} requests, "
-        f"{'no' if tokens['usage'] is None else tokens['usage']} output tokens"
+        f"{record.status}, {counted(tokens['requests'], 'request')}, "
+        + ("no output tokens" if output is None else counted(output, "output token"))
     )
     table = Table(show_edge=False, pad_edge=False, box=None, show_header=False)
     rows = report.summary(record)

@@ -8,13 +8,8 @@ from pathlib import Path
 
 import click
 
-_STORE = click.option(
-    "--store",
-    "where",
-    default="baselines",
-    show_default=True,
-    help="Folder or URL (s3://..., gs://..., whatever fsspec opens).",
-)
+from harness.cli._folder_options import ARTIFACT_DIR, STORE
+from harness.plural import counted
 
 
 @click.group(short_help="Keep runs under a name to compare with.")
@@ -25,10 +20,10 @@ def COMMAND() -> None:  # noqa: N802
 @COMMAND.command("set")
 @click.argument("name")
 @click.argument("runs", nargs=-1, required=True)
-@_STORE
+@STORE
 @click.option("--note", default="", help="Why, for people.")
 @click.option("--allow", multiple=True, metavar="KEY", help="Runs may differ in KEY.")
-@click.option("--artifact-dir", type=click.Path(path_type=Path), default=Path("runs"))
+@ARTIFACT_DIR
 def set_(
     name: str,
     runs: tuple[str, ...],
@@ -47,23 +42,25 @@ def set_(
     chosen = run_set(name, found)
     check_set(chosen, allow=allow)
     made = baseline.set_baseline(name, chosen.runs, where, note=note, now=dt.datetime.now(dt.UTC))
-    click.echo(f"{name}: {len(made.records)} runs in {where}")
+    click.echo(f"{name}: {counted(len(made.records), 'run')} in {where}")
 
 
 @COMMAND.command("list")
-@_STORE
+@STORE
 def list_(where: str) -> None:
     """List the baselines, a line each."""
     from harness import baseline  # noqa: PLC0415
 
     for name in baseline.names(where):
         one = baseline.get_baseline(name, where)
-        click.echo(f"{name}  {len(one.records)} runs  set {one.set_at}  {one.note}".rstrip())
+        click.echo(
+            f"{name}  {counted(len(one.records), 'run')}  set {one.set_at}  {one.note}".rstrip()
+        )
 
 
 @COMMAND.command("show")
 @click.argument("name")
-@_STORE
+@STORE
 @click.option("--json", "as_json", is_flag=True, help="Print the records as JSON on stdout.")
 def show(name: str, where: str, *, as_json: bool) -> None:
     """Print what the baseline NAME holds."""
@@ -77,5 +74,7 @@ def show(name: str, where: str, *, as_json: bool) -> None:
     click.echo(f"{name}, set {one.set_at}{': ' + one.note if one.note else ''}")
     for record in one.records:
         click.echo(f"\n{record.run_id}  {report.power_sentence(record)}")
-        for row in report.summary(record):
-            click.echo(f"  {row.title:<48} {row.value}")
+        rows = report.summary(record)
+        width = max((len(row.title) for row in rows), default=0)
+        for row in rows:
+            click.echo(f"  {row.title:<{width}}  {row.value}")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from harness.cli._folder_options import ARTIFACT_DIR
+
 if TYPE_CHECKING:
     from harness.repeats import Trust
 
@@ -17,13 +19,13 @@ _NUMBERS: Final = ("energy", "latency")
 
 
 @click.command(short_help="Say whether runs can be trusted.")
-@click.argument("runs", nargs=-1, metavar="RUN...")
+@click.argument("runs", nargs=-1, metavar="[RUN]...")
 @click.option(
     "--half-width",
     metavar="PERCENT%",
     help="The precision that is claimed of the mean over the runs, e.g. 2%.",
 )
-@click.option("--artifact-dir", type=click.Path(path_type=Path), default=Path("runs"))
+@ARTIFACT_DIR
 @click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON on stdout.")
 def COMMAND(  # noqa: N802
     runs: tuple[str, ...], *, half_width: str | None, artifact_dir: Path, as_json: bool

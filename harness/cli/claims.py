@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli._folder_options import ARTIFACT_DIR
+
 if TYPE_CHECKING:
     from harness.claims.recompute import CaseResult, Judged
     from harness.claims.reproduce import Row
@@ -27,8 +29,14 @@ EXIT_DISAGREES = 1
 )
 @click.option("--reproduce", is_flag=True, help="Recompute published results, ours beside theirs.")
 @click.option("--all", "every_row", is_flag=True, help="With --reproduce: ML.ENERGY's rows too.")
-@click.option("--catalogue", "extra", type=click.Path(path_type=Path), multiple=True)
-@click.option("--artifact-dir", type=click.Path(path_type=Path), default=Path("runs"))
+@click.option(
+    "--catalogue",
+    "extra",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="TOML with figures of your own, laid over ours.",
+)
+@ARTIFACT_DIR
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def COMMAND(  # noqa: N802
     *,

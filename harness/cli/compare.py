@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from harness.cli._folder_options import ARTIFACT_DIR
+from harness.plural import counted
+
 if TYPE_CHECKING:
     from harness.compare.comparison import Comparison
     from harness.compare.sets import RunSet
@@ -26,9 +29,15 @@ EXIT_CANNOT_TELL: Final = 2
     help="Judge this metric; changes below PERCENT do not matter. May be repeated.",
 )
 @click.option("--allow", multiple=True, metavar="KEY", help="Runs may differ in KEY.")
-@click.option("--alpha", type=click.FloatRange(1e-6, 0.5), default=0.05, show_default=True)
+@click.option(
+    "--alpha",
+    type=click.FloatRange(1e-6, 0.5),
+    default=0.05,
+    show_default=True,
+    help="Rate of wrong `worse` or `better`, over all metrics.",
+)
 @click.option("--seed", type=int, default=0, help="Of the bootstrap.")
-@click.option("--artifact-dir", type=click.Path(path_type=Path), default=Path("runs"))
+@ARTIFACT_DIR
 @click.option("--store", "where", default=None, help="Folder or URL of baselines.")
 @click.option("--all", "everything", is_flag=True, help="Also show what was not judged.")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON on stdout.")
@@ -59,7 +68,7 @@ def COMMAND(  # noqa: N802
     exit_cannot_tell: int,
 ) -> int:
     """
-    Compare candidate runs with base runs: two arguments, or BASE... vs CAND... .
+    Compare candidate runs with base runs, one of each or with `vs` between them.
 
     Each is a run folder, a run id, a folder of runs, a pattern, or
     `baseline:NAME`. Exit 0: nothing is worse; 1: something is; 2: cannot tell, or
@@ -136,7 +145,7 @@ def _sets(runs: tuple[str, ...], artifact_dir: Path, where: str | None) -> tuple
         sides = (runs[:1], runs[1:])
     else:
         raise ConfigError(
-            f"{len(runs)} arguments do not say which are base and which candidate",
+            f"{counted(len(runs), 'argument')} cannot say which are base and which candidate",
             remedy="put the word vs between them: `joulemark compare A1 A2 vs B1 B2`",
         )
     found = []

@@ -17,7 +17,13 @@ from harness.cli._cost_options import case_options
     type=float,
     help="TDPs of accelerator, CPUs and switches, a device: adds MLPerf Endpoints' nameplate.",
 )
-@click.option("--cooling", type=click.Choice(["liquid", "air"]), default="liquid")
+@click.option(
+    "--cooling",
+    type=click.Choice(["liquid", "air"]),
+    default="liquid",
+    show_default=True,
+    help="Of that nameplate.",
+)
 @click.option("--sources", is_flag=True, help="Print every input with where it is from.")
 @click.option(
     "--list",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli import EXIT_BAD_INPUT
+from harness.cli._folder_options import ARTIFACT_DIR
 
 if TYPE_CHECKING:
     from harness.decompose import Coefficient
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Estimate joules of prefill, decode and idling.")
 @click.argument("run", default="latest")
-@click.option("--artifact-dir", type=click.Path(path_type=Path), default=Path("runs"))
+@ARTIFACT_DIR
 @click.option("--window", type=click.Choice(["steady", "run", "ml_energy"]),
               help="Which stretch of the run; `run` varies most and so tells most.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
@@ -38,7 +39,9 @@ def COMMAND(  # noqa: N802 - the name every verb's file exports
 
     raw = store.load(store.find(run, artifact_dir=artifact_dir))
     splits, findings = phase_splits(raw, window)
-    kinds = {channel["name"]: channel["power_kind"] for channel in raw.power_header["channels"]}
+    kinds = {
+        channel["name"]: channel["power_kind"] for channel in raw.power_header.get("channels", [])
+    }
     if as_json:
         document = {
             name: {"power_kind": kinds[name], **dataclasses.asdict(split)}
@@ -61,7 +64,12 @@ def COMMAND(  # noqa: N802 - the name every verb's file exports
     for finding in findings:
         click.echo(f"{finding.severity}: {finding.message}", err=True)
     if not splits:
-        click.echo("joulemark: no split: too few bins, or no power was recorded", err=True)
+        why = (
+            "the window holds too few bins of 1 s; run longer"
+            if raw.power_header
+            else "the run recorded no power; choose a source, `joulemark doctor` lists them"
+        )
+        click.echo(f"joulemark: no split: {why}", err=True)
     return 0 if splits else EXIT_BAD_INPUT
 
 

@@ -29,6 +29,7 @@ DEFAULT_POINT = "h100-sxm/1/64"
     type=click.Choice(["terminal", "markdown", "html", "json"]),
     default="terminal",
     show_default=True,
+    help="What is written.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
 @click.option("--output", type=click.Path(path_type=Path), help="A file instead of stdout.")

@@ -7,6 +7,8 @@ from typing import Final
 
 import click
 
+from harness.cli._folder_options import ARTIFACT_DIR
+
 _SHORT: Final = {"vllm": "vllm_bench"}
 _WHOLE_RUN: Final = {"inferencex", "vllm_bench", "aiperf"}
 """Formats whose own tools count from the first request to the last, ramp and drain included."""
@@ -16,7 +18,7 @@ _WHOLE_RUN: Final = {"inferencex", "vllm_bench", "aiperf"}
 @click.argument("runs", nargs=-1, metavar="[RUN]...")
 @click.option("--format", "form", required=True,
               help="inferencex, vllm, aiperf, csv, parquet, or another exporter.")  # fmt: skip
-@click.option("--artifact-dir", type=click.Path(path_type=Path), default=Path("runs"))
+@ARTIFACT_DIR
 def COMMAND(runs: tuple[str, ...], *, form: str, artifact_dir: Path) -> None:  # noqa: N802
     """Write each RUN (default: the latest) into its own folder, and print the files' paths."""
     # Imported here, so that `joulemark --help` does not wait for pandas.

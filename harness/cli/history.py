@@ -8,16 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from harness.cli._folder_options import ARTIFACT_DIR, STORE
+from harness.plural import counted
+
 if TYPE_CHECKING:
     from harness.history import Series
 
-_STORE = click.option(
-    "--store",
-    "where",
-    default="baselines",
-    show_default=True,
-    help="Folder or URL (s3://..., gs://..., whatever fsspec opens).",
-)
 _MOST_CELLS: Final = 100
 _BLOCKS: Final = "▁▂▃▄▅▆▇█"
 
@@ -27,10 +23,10 @@ def COMMAND() -> None:  # noqa: N802
     """Keep runs, and see when a metric's level changed and what changed with it."""
 
 
-@COMMAND.command("add")
+@COMMAND.command("add", short_help="Put RUNS into the history.")
 @click.argument("runs", nargs=-1, required=True)
-@_STORE
-@click.option("--artifact-dir", type=click.Path(path_type=Path), default=Path("runs"))
+@STORE
+@ARTIFACT_DIR
 def add(runs: tuple[str, ...], where: str, artifact_dir: Path) -> None:
     """Put RUNS into the history; those that are there already stay as they are."""
     from harness import history  # noqa: PLC0415
@@ -38,13 +34,13 @@ def add(runs: tuple[str, ...], where: str, artifact_dir: Path) -> None:
 
     found = [run for text in runs for run in find_runs(text, artifact_dir=artifact_dir)]
     new = history.add(found, where)
-    click.echo(f"{new} of {len(found)} runs were new in {where}")
+    click.echo(f"{new} of {counted(len(found), 'run')} new in {where}")
 
 
-@COMMAND.command("show")
+@COMMAND.command("show", short_help="Print METRIC over time.")
 @click.argument("metric")
 @click.option("--preset", "name", help="Runs of this preset or configuration only.")
-@_STORE
+@STORE
 @click.option("--html", "html_file", type=click.Path(path_type=Path), help="Write a picture.")
 @click.option(
     "--last", type=click.IntRange(0), default=20, show_default=True, help="Runs to print; 0: all."
@@ -85,13 +81,17 @@ def _print(one: Series, last: int) -> None:
     from harness.report import rounded  # noqa: PLC0415
 
     kind = one.power_kind if one.power_kind == "measured" else one.power_kind.upper()
-    click.echo(f"\n{one.title}: {one.metric} ({one.unit}), {len(one.values)} runs, power {kind}")
+    click.echo(
+        f"\n{one.title}: {one.metric} ({one.unit}), {counted(len(one.values), 'run')}, power {kind}"
+    )
     ends = f"{rounded(min(one.values))} … {rounded(max(one.values))}"
     click.echo(f"  {_sparkline(one.values[-_MOST_CELLS:])}  {ends}")
     marks = {point.index: place for place, point in enumerate(one.changes)}
     earlier = len(one.values) - last
     if earlier > 0:
-        click.echo(f"  {earlier} earlier runs, and all changes; --last 0 prints every run")
+        click.echo(
+            f"  {counted(earlier, 'earlier run')}, and all changes; --last 0 prints every run"
+        )
     for place, (began, run_id, value) in enumerate(
         zip(one.began, one.run_ids, one.values, strict=True)
     ):

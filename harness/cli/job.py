@@ -17,7 +17,14 @@ def COMMAND() -> None:  # noqa: N802
     """Called by deploy/slurm/joulemark-job.sh; SLURM_* variables say which job."""
 
 
-_EXPORTER = click.option("--exporter", "url", default=_URL, show_default=True, metavar="URL")
+_EXPORTER = click.option(
+    "--exporter",
+    "url",
+    default=_URL,
+    show_default=True,
+    metavar="URL",
+    help="Of `joulemark export`.",
+)
 _HEADERS = click.option(
     "--headers",
     "headers_file",
@@ -30,6 +37,7 @@ _STATE = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("/run/joulemark-jobs"),
     show_default=True,
+    help="Keeps what was read at the beginning.",
 )
 
 
@@ -47,7 +55,7 @@ def begin(url: str, headers_file: Path | None, state_dir: Path) -> None:
     click.echo(readings.keep(reading, state_dir, job_id))
 
 
-@COMMAND.command()
+@COMMAND.command(short_help="Read them again as it ends; write what the job took.")
 @_EXPORTER
 @_HEADERS
 @_STATE
@@ -56,6 +64,7 @@ def begin(url: str, headers_file: Path | None, state_dir: Path) -> None:
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("/var/log/joulemark-jobs"),
     show_default=True,
+    help="Gets a file a job.",
 )
 def end(url: str, headers_file: Path | None, state_dir: Path, out_dir: Path) -> None:
     """Read them again as it ends, and write what the job took as JOB.NODE.json."""

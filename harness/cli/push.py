@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.cli._folder_options import ARTIFACT_DIR
+from harness.plural import counted
+
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="`Name: value` lines sent along, e.g. Authorization.",
 )
-@click.option("--artifact-dir", type=click.Path(path_type=Path), default=Path("runs"))
+@ARTIFACT_DIR
 def COMMAND(  # noqa: N802
     runs: tuple[str, ...],
     *,
@@ -73,7 +76,9 @@ def COMMAND(  # noqa: N802
         series, samples = sending.to_remote_write(
             families, remote_write, headers=headers, step_s=step_s
         )
-        click.echo(f"{remote_write}: {series} series, {samples} samples")
+        click.echo(
+            f"{remote_write}: {counted(series, 'series', 'series')}, {counted(samples, 'sample')}"
+        )
     for record, _ in found if pushgateway is not None else ():
         from exporters.openmetrics import families as summary  # noqa: PLC0415
 
@@ -81,7 +86,7 @@ def COMMAND(  # noqa: N802
         group, samples = sending.to_pushgateway(
             made, str(pushgateway), run_id=record.run_id, headers=headers
         )
-        click.echo(f"{group}: {samples} samples")
+        click.echo(f"{group}: {counted(samples, 'sample')}")
 
 
 def _series(
@@ -106,7 +111,7 @@ def _to_file(families: list[Metric], path: Path) -> None:
             f"cannot write {path}: {error.strerror}", remedy="name another file"
         ) from error
     samples = sum(len(family.samples) for family in families)
-    click.echo(f"{path}: {samples} samples")
+    click.echo(f"{path}: {counted(samples, 'sample')}")
     click.echo(f"promtool tsdb create-blocks-from openmetrics {path} PROMETHEUS_DATA", err=True)
 
 

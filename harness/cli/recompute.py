@@ -7,10 +7,12 @@ from pathlib import Path
 
 import click
 
+from harness.cli._folder_options import ARTIFACT_DIR
+
 
 @click.command(short_help="Compute a run's record again.")
 @click.argument("run", default="latest")
-@click.option("--artifact-dir", type=click.Path(path_type=Path), default=Path("runs"))
+@ARTIFACT_DIR
 @click.option(
     "--window",
     type=click.Choice(["steady", "run", "ml_energy"]),

@@ -21,25 +21,60 @@ EXIT_CANNOT_TELL: Final = 2
 
 
 @click.command(short_help="Run base and candidate in turns until the verdict is firm.")
-@click.argument("configs", nargs=-1, metavar="CONFIG|PRESET [CAND_CONFIG]")
+@click.argument("configs", nargs=-1, metavar="[CONFIG|PRESET] [CAND_CONFIG]")
 @click.option("-s", "--set", "both", multiple=True, metavar="SECTION.KEY=VALUE", help="Of both.")
-@click.option("--base", "base_sets", multiple=True, metavar="SECTION.KEY=VALUE")
-@click.option("--cand", "cand_sets", multiple=True, metavar="SECTION.KEY=VALUE")
+@click.option(
+    "--base", "base_sets", multiple=True, metavar="SECTION.KEY=VALUE", help="Of the base alone."
+)
+@click.option(
+    "--cand",
+    "cand_sets",
+    multiple=True,
+    metavar="SECTION.KEY=VALUE",
+    help="Of the candidate alone.",
+)
 @click.option("--base-command", help="Meter this command instead of a configuration.")
 @click.option("--cand-command", help="The same of the candidate.")
 @click.option("--power", multiple=True, help="Power source for commands.")
 @click.option("--tokens-from", metavar="URL", help="A running engine's /metrics, for commands.")
 @click.option("--fail-on", multiple=True, metavar="METRIC:PERCENT%", help="Judge this metric.")
 @click.option("--allow", multiple=True, metavar="KEY", help="Sides may differ in KEY.")
-@click.option("--alpha", type=click.FloatRange(1e-6, 0.5), default=0.05, show_default=True)
-@click.option("--max-pairs", type=int, default=20, show_default=True)
+@click.option(
+    "--alpha",
+    type=click.FloatRange(1e-6, 0.5),
+    default=0.05,
+    show_default=True,
+    help="Rate of wrong `worse` or `better`, over all metrics and looks.",
+)
+@click.option(
+    "--max-pairs", type=int, default=20, show_default=True, help="Then it ends, firm or not."
+)
 @click.option(
     "--budget", "budget_s", type=float, help="Seconds; no pair begins that would end later."
 )
-@click.option("--rest", "rest_s", type=float, default=2.0, show_default=True, help="Seconds.")
-@click.option("--cool-patience", type=float, default=300.0, show_default=True, help="Seconds.")
+@click.option(
+    "--rest",
+    "rest_s",
+    type=float,
+    default=2.0,
+    show_default=True,
+    help="The least pause between runs, seconds.",
+)
+@click.option(
+    "--cool-patience",
+    type=float,
+    default=300.0,
+    show_default=True,
+    help="Seconds to wait at most until GPUs are as cool as before the first run.",
+)
 @click.option("--seed", type=int, default=0, help="Of the order.")
-@click.option("--artifact-dir", type=click.Path(path_type=Path), default=Path("runs"))
+@click.option(
+    "--artifact-dir",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    help="Where run folders go.",
+)
 @click.option(
     "--exit-cannot-tell",
     type=click.IntRange(0, 125),
@@ -48,7 +83,9 @@ EXIT_CANNOT_TELL: Final = 2
     help="Exit code of `cannot tell`.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON on stdout.")
-@click.option("--markdown", "markdown_file", type=click.Path(path_type=Path))
+@click.option(
+    "--markdown", "markdown_file", type=click.Path(path_type=Path), help="Append a summary."
+)
 def COMMAND(  # noqa: N802
     configs: tuple[str, ...],
     *,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from harness.cli._folder_options import ARTIFACT_DIR
+
 if TYPE_CHECKING:
     from exporters._of_runs import Anchor
     from harness.compare.sets import StoredRun
@@ -25,6 +27,7 @@ _PUBLISHED: Final = "published"
     type=click.Choice(["html", "markdown"]),
     default="html",
     show_default=True,
+    help="What is written.",
 )
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Default: report.html, or stdout."
@@ -36,7 +39,7 @@ _PUBLISHED: Final = "published"
     help="Grey points beside the runs: `published` are ML.ENERGY's of gpt-oss-120b, FILE is JSON: "
     "[{chart, label, x, y}], chart one of " + ", ".join(_CHARTS),
 )
-@click.option("--artifact-dir", type=click.Path(path_type=Path), default=Path("runs"))
+@ARTIFACT_DIR
 def COMMAND(  # noqa: N802
     runs: tuple[str, ...],
     *,

@@ -43,7 +43,9 @@ _FLAGS: Final = {
 @click.option("-m", "--model", help="Model name or path.")
 @click.option("--engine", help="Engine plugin; `joulemark list engines` shows them.")
 @click.option("-u", "--url", help="Talk to a server that runs already (engine `attach`).")
-@click.option("--endpoint-type", type=click.Choice(["chat", "completions"]))
+@click.option(
+    "--endpoint-type", type=click.Choice(["chat", "completions"]), help="Where requests go."
+)
 @click.option("--concurrency", type=int, help="Requests in flight (closed loop).")
 @click.option("--request-rate", type=float, help="Requests a second (open loop, Poisson).")
 @click.option("--request-count", type=int, help="Stop after so many requests.")

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import click
 
+from harness.cli._folder_options import ARTIFACT_DIR
+
 
 @click.command(short_help="Print a run.")
 @click.argument("run", default="latest")
-@click.option("--artifact-dir", type=click.Path(path_type=Path), default=Path("runs"))
+@ARTIFACT_DIR
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON on stdout.")
 def COMMAND(run: str, *, artifact_dir: Path, as_json: bool) -> None:  # noqa: N802
     """Print RUN: a run folder, a run id, or `latest` (the default)."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.cli._folder_options import ARTIFACT_DIR
+
 if TYPE_CHECKING:
     from harness.watch.reading import Source
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     type=click.FloatRange(0.2, 3600),
     help="Seconds between looks.  [default: 1 on a terminal, 5 elsewhere]",
 )
-@click.option("--artifact-dir", type=click.Path(path_type=Path), default=Path("runs"))
+@ARTIFACT_DIR
 def COMMAND(  # noqa: N802
     what: str | None,
     *,

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 
-from harness import store
 from harness.errors import ConfigError
-from harness.latency import request_latencies
 from harness.metrics import BOUNDARIES, boundary_of, card_of
 from harness.record import Finding
-from harness.stats.bootstrap import request_spread
 from harness.stats.effects import ALPHA, Effect, effect
 from harness.stats.verdict import Judged, Word, judge, overall
 
 from .likeness import Suspect, check_like, suspects
-from .sets import RunSet, StoredRun, began_ns
+from .sets import RunSet, began_ns
+from .spread import Floats, latencies_of, spread_of
+from .thresholds import default_threshold
 
-Floats = npt.NDArray[np.float64]
 FEW_RUNS: Final = 5
 _PARTS: Final = frozenset({"gpu_memory", "cpu_dram"})
 _JUDGED: Final = (
@@ -32,9 +27,6 @@ _JUDGED: Final = (
     "ttft_s.p50",
     "tpot_s.mean",
 )
-_THRESHOLDS: Final = {"j_per": 0.02, "throughput": 0.02, "tpot_s": 0.03, "p99": 0.10, "p95": 0.10}
-_OTHER_THRESHOLD: Final = 0.05
-_SPREAD_DRAWS: Final = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +113,7 @@ def compare(
         )
     # Read once for all metrics: a run's requests are many, and on disk.
     wanted = any(card_of(key).distribution for key in chosen)
-    latencies = [[_latencies(run) if wanted else {} for run in one.runs] for one in (base, cand)]
+    latencies = [[latencies_of(run) if wanted else {} for run in one.runs] for one in (base, cand)]
     effects = {}
     for key in chosen:
         direction(key)
@@ -159,14 +151,6 @@ def defaults(base: RunSet, cand: RunSet) -> dict[str, float]:
     ]
     common = shared(base, cand)
     return {key: default_threshold(key) for key in dict.fromkeys(keys) if key in common}
-
-
-def default_threshold(key: str) -> float:
-    """The smallest relative change of a metric that matters, unless the user says otherwise."""
-    for part, threshold in _THRESHOLDS.items():
-        if part in key:
-            return threshold
-    return _OTHER_THRESHOLD
 
 
 def shared(base: RunSet, cand: RunSet) -> list[str]:
@@ -222,43 +206,9 @@ def _effect(
 ) -> Effect:
     columns = _columns(base, cand, key)
     rng = np.random.default_rng(seed)
-    spreads = [_spread(side, key, rng) for side in latencies]
+    spreads = [spread_of(side, key, rng) for side in latencies]
     both = (spreads[0], spreads[1]) if spreads[0] and spreads[1] else None
     return effect(*columns, alpha=alpha, seed=seed, spread=both)
-
-
-def _latencies(run: StoredRun) -> Mapping[str, Floats]:
-    """Latencies of a run's requests, those its metrics are of; empty where not at hand."""
-    if run.folder is None or not run.record.windows:
-        return {}
-    window = run.record.windows[0]
-    sealed = run.folder / "requests.parquet"
-    requests = pd.read_parquet(sealed) if sealed.exists() else store.load(run.folder).requests
-    sent = requests["t_sent_ns"]
-    inside = (sent >= window["start_ns"]) & (sent < window["end_ns"])
-    return request_latencies(
-        requests[(requests["phase"] == "measure") & inside.fillna(value=False)]
-    )
-
-
-def _spread(
-    runs: Sequence[Mapping[str, Floats]], key: str, rng: np.random.Generator
-) -> list[Floats]:
-    """Each run's metric over resampled requests; empty where a run's requests are not at hand."""
-    stem, _, name = key.partition(".")
-    found = []
-    for latencies in runs:
-        values = latencies.get(stem)
-        if not name or values is None or len(values) < 2:  # noqa: PLR2004 - nothing to resample
-            return []
-        found.append(request_spread(values, _statistic(name), draws=_SPREAD_DRAWS, rng=rng))
-    return found
-
-
-def _statistic(name: str) -> Any:  # noqa: ANN401 - a partial of numpy's overloads
-    if name == "mean":
-        return functools.partial(np.mean, axis=-1)
-    return functools.partial(np.quantile, q=int(name.removeprefix("p")) / 100, axis=-1)
 
 
 def _row(base: RunSet, cand: RunSet, key: str, judged: Judged) -> MetricRow:

@@ -9,17 +9,26 @@ from typing import Final
 from harness.errors import ConfigError
 from harness.metrics import card_of
 
-_FORM: Final = re.compile(r"([a-z0-9_.]+)(?::([0-9.]+)\s*%)?")
+_FORM: Final = re.compile(r"([a-z0-9_.]+):([0-9.]+)\s*%")
 _MOST: Final = 10.0
+_DEFAULTS: Final = {"j_per": 0.02, "throughput": 0.02, "tpot_s": 0.03, "p99": 0.10, "p95": 0.10}
+_OTHER: Final = 0.05
 
 
-def read_thresholds(texts: Sequence[str], default: float | None = None) -> dict[str, float]:
+def default_threshold(key: str) -> float:
+    """The smallest relative change of a metric that matters, unless the user says otherwise."""
+    for part, threshold in _DEFAULTS.items():
+        if part in key:
+            return threshold
+    return _OTHER
+
+
+def read_thresholds(texts: Sequence[str]) -> dict[str, float]:
     """
     The thresholds that a user wrote.
 
     Args:
-        texts: e.g. `gpu_j_per_output_token:2%`; without a number *default* is taken.
-        default: a ratio.
+        texts: e.g. `gpu_j_per_output_token:2%`.
 
     Returns:
         Metric → ratio, in the order written.
@@ -30,14 +39,14 @@ def read_thresholds(texts: Sequence[str], default: float | None = None) -> dict[
     found = {}
     for text in texts:
         match = _FORM.fullmatch(text.strip())
-        if match is None or (match[2] is None and default is None):
+        if match is None:
             raise ConfigError(
                 f"{text!r} is not METRIC:PERCENT%",
                 remedy="write e.g. `gpu_j_per_output_token:2%`",
             )
         card_of(match[1])
         try:
-            ratio = float(match[2]) / 100 if match[2] else float(default or 0)
+            ratio = float(match[2]) / 100
         except ValueError as error:
             raise ConfigError(
                 f"{match[2]!r} in {text!r} is not a number", remedy="write e.g. `2%`"

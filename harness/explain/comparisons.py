@@ -9,6 +9,7 @@ from harness.cost import formulas as cost
 from harness.cost.case import Case, Choice, build
 from harness.cost.catalogue import device
 from harness.cost.point import of_published
+from harness.plural import counted
 from harness.roofline.bound import Serving
 from harness.roofline.distance import ASSUMED_TOKENS, distance_of_point
 from harness.roofline.fit import MeasuredPoint
@@ -141,7 +142,7 @@ def _measured_rows(case: Case, evidence: Evidence, floor: float) -> Rows:
         provisioned = result.provisioned_tok_per_s_per_mw
         rows.append(
             (
-                f"{key}, {best_point.devices} device(s), batch {best_point.batch:.0f}",
+                f"{key}, {counted(best_point.devices, 'device')}, batch {best_point.batch:.0f}",
                 f"{other.inputs.tok_per_s:,.0f}",
                 f"{result.device_j_per_token:.4f}",
                 f"{result.facility_j_per_token:.4f}",
@@ -203,7 +204,7 @@ def _limit_rows(evidence: Evidence, floor: float) -> tuple[Rows, Rows]:
                 per_mtok,
                 energy is None,
                 (
-                    f"{key}, {bound.serving.devices} device(s), {bound.serving.sharing}",
+                    f"{key}, {counted(bound.serving.devices, 'device')}, {bound.serving.sharing}",
                     f"{bound.tok_per_s:,.0f}",
                     "not calibrated" if energy is None else f"{energy:.4f}",
                     f"{cost.provisioned_tok_per_s_per_mw(bound.tok_per_s, kw.value * 1e3):,.0f}",

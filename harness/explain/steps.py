@@ -10,6 +10,7 @@ from harness.cost.case import Case, owner_view
 from harness.cost.formulas import fleet_tok_per_s
 from harness.cost.picture import TITLES
 from harness.cost.range import intervals, tornado
+from harness.plural import counted
 
 from .parts import Grid, Step
 
@@ -22,7 +23,7 @@ def head(case: Case) -> tuple[str, ...]:
     what = case.accelerator.name if case.accelerator else "a device that is not in the catalogue"
     rate = point.interactivity_tok_per_s
     lines = [
-        f"{point.label}: {what}, {point.devices} device(s), {point.basis} tokens, "
+        f"{point.label}: {what}, {counted(point.devices, 'device')}, {point.basis} tokens, "
         + (f"{rate:.1f} tokens/s for each user." if rate else "interactivity not known."),
         (
             f"Power is **{point.power_kind}**, at the boundary `{point.boundary}`; "
@@ -59,10 +60,10 @@ def joules(case: Case) -> tuple[Step, ...]:
             formula="F2: W_IT = U x W + (1 - U) x W_idle + W_host x (a + (1 - a) x U); "
             "J_IT = W_IT / (U x tok/s)",
             worked=f"{values.utilisation_ratio:g} x {values.device_w:.1f} + "
-            f"{1 - values.utilisation_ratio:.2g} x {values.idle_w:.0f} + "
-            f"{'(unknown, left out)' if host is None else f'{host:.0f}'} x "
+            f"{1 - values.utilisation_ratio:.2g} x {_watts(values.idle_w)} + "
+            f"{'(unknown, left out)' if host is None else _watts(host)} x "
             f"({values.load_independent_ratio:g} + {1 - values.load_independent_ratio:.2g} x "
-            f"{values.utilisation_ratio:g}) = {result.it_w:.0f} W; "
+            f"{values.utilisation_ratio:g}) = {_watts(result.it_w)} W; "
             f"J_IT = {result.it_j_per_token:.4f} J",
             inputs=(
                 "utilisation_ratio",
@@ -269,3 +270,13 @@ def sources(case: Case, steps: Sequence[Step]) -> Step:
 
 def _maybe(value: float | None, form: str) -> str:
     return "not available" if value is None else f"{value:{form}}"
+
+
+def _watts(value: float) -> str:
+    """
+    Whole watts, or hundredths of a small device's, so that a reader can add them up.
+
+    >>> _watts(669.6), _watts(1.48)
+    ('670', '1.48')
+    """
+    return f"{value:.2f}" if abs(value) < 10 else f"{value:.0f}"  # noqa: PLR2004

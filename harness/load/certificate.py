@@ -16,6 +16,7 @@ import orjson
 from harness import __version__
 from harness.files import write_atomically
 from harness.mock.settings import MockSettings
+from harness.plural import counted
 
 from .findings import audit_findings
 from .trial import Trial, TrialResult, run_trial
@@ -151,8 +152,8 @@ def verdict(result: TrialResult) -> str | None:
     """The first limit a trial broke, in words; None: it kept them all."""
     if result.failed or result.unmatched_requests:
         return (
-            f"{result.failed} requests failed, {result.unmatched_requests} had other chunks "
-            "than were written"
+            f"{counted(result.failed, 'request')} failed, {result.unmatched_requests} had "
+            "other chunks than were written"
         )
     checks = (
         ("token lag p50", result.lag_p50_s, LAG_P50_LIMIT_S, 1e3, "ms"),

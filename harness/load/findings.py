@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from harness.plural import counted
 from harness.record import Finding
 
 if TYPE_CHECKING:
@@ -108,8 +109,8 @@ def _requests(audit: LoadAudit) -> Iterator[Finding]:
         yield Finding(
             code="connections_closed_by_server",
             severity="info",
-            message=f"the server closed {audit.stale_connections} kept connections just as they "
-            "were used again; those requests were sent anew and timed from then",
+            message=f"the server closed {counted(audit.stale_connections, 'kept connection')} "
+            "just as the next request went out; such a request was sent anew and timed from then",
         )
 
 

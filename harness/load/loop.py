@@ -9,11 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import uvloop
 
-from harness.stream.answer import LoadProgress
-
-from .audit import LoadAudit, Tally
 from .phase import LoadPhase
-from .plan import LoadPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,9 +17,10 @@ if TYPE_CHECKING:
     from harness.journal import JournalWriter
     from harness.timeline import RequestTrace
 
+    from .audit import LoadAudit, Tally
     from .phase import Start
-
-__all__ = ["LoadAudit", "LoadPlan", "LoadProgress", "drive", "run"]
+    from .plan import LoadPlan
+    from .progress import LoadProgress
 
 _STOP_POLL_S: Final = 0.05
 _GC_THRESHOLD: Final = 50_000

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from harness.arrivals import due_offsets_s, slot_delays_s
 from harness.errors import ConfigError, EngineError
-from harness.stream.answer import Answer, LoadProgress
+from harness.stream.answer import Answer
 from harness.stream.descriptors import allow_sockets
 from harness.stream.dial import Dialer, DialError
 from harness.stream.openai_api import build_head, finish_message
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from harness.timeline import Request, RequestTrace
 
     from .plan import LoadPlan
+    from .progress import LoadProgress
 
     Start = Callable[[], Awaitable[int]]
     """Waits until the load may begin; returns that instant, CLOCK_MONOTONIC nanoseconds."""

@@ -14,10 +14,10 @@ import numpy as np
 
 from harness.errors import ConfigError, EngineError, JoulemarkError
 from harness.journal import JournalWriter, read_journal
-from harness.stream.answer import LoadProgress
 from harness.timeline import EVENT_DTYPE
 
 from .loop import run_from
+from .progress import LoadProgress
 
 if TYPE_CHECKING:
     import threading

@@ -23,7 +23,9 @@ from harness.journal import JournalWriter, read_journal
 from harness.mock.writelog import WriteKind, read_write_log
 from harness.timeline import EVENT_DTYPE, EventKind, Request, RequestTrace
 
-from .loop import LoadPlan, LoadProgress, run
+from .loop import run
+from .plan import LoadPlan
+from .progress import LoadProgress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from prometheus_client.parser import text_string_to_metric_families
 
 from harness.contracts import PowerSource
-from harness.errors import PowerUnavailableError
+from harness.errors import PowerUnavailableError, cause
 from harness.timeline import Channel, ReadStatus
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Dcgm:
             values = _scrape(self.url, self.timeout_s)
         except (OSError, ValueError) as error:
             raise PowerUnavailableError(
-                f"{self.url} cannot be read ({error})",
+                f"{self.url} cannot be read ({cause(error)})",
                 remedy="start dcgm-exporter, or correct [power.dcgm] url",
             ) from error
         chosen = [key for key in values if not self.devices or key[1] in self.devices]

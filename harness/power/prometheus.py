@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import orjson
 
 from harness.contracts import PowerSource
-from harness.errors import PowerUnavailableError
+from harness.errors import PowerUnavailableError, cause
 from harness.timeline import Boundary, Channel, PowerKind, ReadStatus
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Prometheus:
             values = _ask(self)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise PowerUnavailableError(
-                f"{self.url} does not answer {self.query!r} ({error})",
+                f"{self.url} does not answer {self.query!r} ({cause(error)})",
                 remedy="try the query in its own page",
             ) from error
         if not values:

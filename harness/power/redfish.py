@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from harness.contracts import PowerSource
-from harness.errors import PowerUnavailableError
+from harness.errors import PowerUnavailableError, cause
 from harness.timeline import Channel, ReadStatus
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Redfish:
             ) from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise PowerUnavailableError(
-                f"{self.url} cannot be read ({error})",
+                f"{self.url} cannot be read ({cause(error)})",
                 remedy="check the URL; for a private certificate give ca_file",
             ) from error
         if not session.calls:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import functools
 import logging
@@ -25,6 +24,7 @@ from .gpu_facts import FactsFollower
 from .meter import Reading
 from .node import Node
 from .page import Minute, page
+from .reader import read_counters
 from .rows import Live, rows
 from .settings import DaemonConfig, EngineConfig
 from .tenancy import Tenancy
@@ -145,7 +145,7 @@ class Daemon:
 
     async def _snapshot(self) -> None:
         began_s = time.monotonic()
-        await self._read_counters()
+        await read_counters(self._readers, within_s=self._config.exporter.snapshot_s / 2)
         await self._tenancy.refresh()
         self._watch()
         await self._pool.scrape()
@@ -171,16 +171,6 @@ class Daemon:
             "joulemark_snapshot_skew_seconds": skew_ns / 1e9,
             "joulemark_snapshot_duration_seconds": self._t_done_s - began_s,
         }
-
-    async def _read_counters(self) -> None:
-        """Ask all sources at once; one that does not answer in half a period keeps its last."""
-        loop = asyncio.get_running_loop()
-        futures: list[asyncio.Future[None]] = []
-        for reader in self._readers:
-            future: asyncio.Future[None] = loop.create_future()
-            futures.append(future)
-            reader.ask(functools.partial(_settle_from_thread, loop, future))
-        await asyncio.wait(futures, timeout=self._config.exporter.snapshot_s / 2)
 
     def _readings(self, *, attributed: bool, t_ns: int) -> dict[str, Reading]:
         found = {}
@@ -288,14 +278,3 @@ def _process_figures() -> dict[str, float]:
         "process_cpu_seconds_total": usage.ru_utime + usage.ru_stime,
         "process_resident_memory_bytes": float(pages * _PAGE),
     }
-
-
-def _settle_from_thread(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
-    # A driver that hung may answer when the loop has ended.
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(_settle, future)
-
-
-def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

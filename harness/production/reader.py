@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import functools
 import itertools
 import logging
 import queue
@@ -179,6 +182,28 @@ class SourceReader:
         self._session.close()
         self._session = fresh
         _LOG.warning("power source %s was opened again", self.name)
+
+
+async def read_counters(readers: Sequence[SourceReader], *, within_s: float) -> None:
+    """Ask all sources at once; one that does not answer in *within_s* keeps its last reading."""
+    loop = asyncio.get_running_loop()
+    futures: list[asyncio.Future[None]] = []
+    for reader in readers:
+        future: asyncio.Future[None] = loop.create_future()
+        futures.append(future)
+        reader.ask(functools.partial(_settle_from_thread, loop, future))
+    await asyncio.wait(futures, timeout=within_s)
+
+
+def _settle_from_thread(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
+    # A driver that hung may answer when the loop has ended.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(_settle, future)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _nothing() -> None:

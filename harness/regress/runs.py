@@ -13,7 +13,8 @@ from typing import Any
 from harness import config, measure, pipeline
 from harness.compare.sets import StoredRun
 from harness.errors import ConfigError, EngineError
-from harness.store import new_run_id
+from harness.run_watcher import RunWatcher
+from harness.run_writer import new_run_id
 
 from .loop import Side
 
@@ -22,7 +23,7 @@ def of_configs(
     tables: Mapping[Side, dict[str, Any]],
     *,
     name: str,
-    watcher: pipeline.Watcher,
+    watcher: RunWatcher,
     stop: threading.Event,
 ) -> Callable[[Side], StoredRun]:
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Final
 
+from harness.plural import counted
 from harness.stats.sequential import Sequential
 
 from .loop import Regression, RegressRow
@@ -58,7 +59,7 @@ def document(found: Regression) -> dict[str, Any]:
 def _headline(found: Regression) -> str:
     pairs = max((row.sequential.pairs for row in found.rows), default=0)
     return (
-        f"{found.word} after {pairs} pairs ({found.order}): {_STOPPED[found.stopped]}; "
+        f"{found.word} after {counted(pairs, 'pair')} ({found.order}): {_STOPPED[found.stopped]}; "
         f"{100 * found.alpha:.3g} % error rate over all metrics and looks"
     )
 

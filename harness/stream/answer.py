@@ -17,6 +17,8 @@ from .template import learn, not_plain
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from harness.load.progress import LoadProgress
+
     from .template import Ending, Template
 
 _pack: Final = struct.Struct("<qiiiB3x").pack
@@ -26,24 +28,6 @@ _END: Final = int(EventKind.END)
 _ERROR_CHARS: Final = 300
 _LESSONS: Final = 8
 """How often a template is learnt anew; a stream without a constant shape is parsed throughout."""
-
-
-class LoadProgress:
-    """
-    How far the load is, for a display; written by the load loop, read by anyone.
-
-    `output_tokens` runs ahead of what is certain: a chunk without a running
-    count is taken for one token until the request's usage corrects it.
-    """
-
-    __slots__ = ("failed", "finished", "in_flight", "output_tokens", "sent")
-
-    def __init__(self) -> None:
-        self.sent = 0
-        self.finished = 0
-        self.failed = 0
-        self.in_flight = 0
-        self.output_tokens = 0
 
 
 class Answer:

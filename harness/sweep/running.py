@@ -15,6 +15,7 @@ from harness import pipeline, store
 from harness.errors import ConfigError, EngineError, JoulemarkError, StoreError
 from harness.files import write_atomically
 from harness.kept_engine import KeptEngine, keep
+from harness.run_watcher import RunWatcher
 
 from .plan import Point, SweepConfig, fingerprint
 
@@ -48,7 +49,7 @@ class Done:
     error: str | None
 
 
-class SweepWatcher(pipeline.Watcher, Protocol):
+class SweepWatcher(RunWatcher, Protocol):
     """Whoever wants to see how a sweep goes."""
 
     def point(self, point: Point, *, place: int, of: int, seconds_left: float | None) -> None:

@@ -10,7 +10,7 @@ from typing import Final, Self
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from harness.errors import ConfigError, EngineError
+from harness.errors import ConfigError, EngineError, cause
 
 from .reading import Reading, Row
 
@@ -68,7 +68,7 @@ class Exporter:
                 text = answer.read().decode()
         except (OSError, ValueError) as error:
             raise EngineError(
-                f"{self.title} cannot be read ({error})",
+                f"{self.title} cannot be read ({cause(error)})",
                 remedy="check that `joulemark export` runs there, and the port",
             ) from error
         return reading(text, where=self.title)
