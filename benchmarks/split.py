@@ -108,6 +108,7 @@ def estimates(found: Split) -> dict[str, tuple[float, float, float]]:
     return {
         name: (number.value, number.low, number.high)
         for name, number in zip(TRUTH, numbers, strict=True)
+        if number is not None
     }
 
 
@@ -135,7 +136,7 @@ def main() -> int:
     worst = dict.fromkeys(TRUTH, 0.0)
     for seed in range(arguments.seeds):
         found = split(counter(power, start_ns, seed=seed), windows, tokens, requests)
-        if found is None:
+        if not isinstance(found, Split):
             continue
         for what, (value, low, high) in estimates(found).items():
             off = abs(value / TRUTH[what] - 1)

@@ -133,8 +133,16 @@ def phase_splits(raw: RawRun, kind: str | None = None) -> tuple[dict[str, Split]
     ]
     windows = [*_idle_windows(raw), found.window]
     findings = [_roles_apart()] if devices_by_role(_provenance(raw), []) else []
-    splits = {trace.channel.name: split(trace, windows, tokens, measured) for trace in chosen}
-    return {name: value for name, value in splits.items() if value is not None}, findings
+    averages = {t.channel.device: t for t in channels if t.channel.sense == "average"}
+    splits: dict[str, Split] = {}
+    for trace in chosen:
+        average = averages.get(trace.channel.device)
+        estimate = split(trace, windows, tokens, measured, average=average)
+        if isinstance(estimate, Split):
+            splits[trace.channel.name] = estimate
+        else:
+            findings.append(estimate)
+    return splits, findings
 
 
 def _roles_apart() -> Finding:
