@@ -55,9 +55,9 @@ def fit_findings(r2: float, condition: float, bend_ratio: float | None) -> tuple
             Finding(
                 code="split_not_linear",
                 severity="warning",
-                message="power does not rise in proportion to the rate of decoding (a bend takes "
-                f"{1 - bend_ratio:.0%} of what the fit leaves): one J/token for all rates seen "
-                "here does not exist; split each concurrency by itself",
+                message="power does not go in proportion to the rates: that it may bend with the "
+                f"rate of decoding takes {1 - bend_ratio:.0%} of what the fit leaves, so one "
+                "J/token for all of these bins does not exist",
             )
         )
     return tuple(found)
