@@ -12,7 +12,7 @@ from scipy import stats
 
 from .level import shift, start_up
 from .record import Finding, Severity
-from .silence import silences
+from .silence import LEAST_S, silences
 from .timeline import EventKind, Window
 from .tokens import TokenTimes
 
@@ -208,7 +208,7 @@ def _silence_findings(
     """Stretches of the window in which several requests waited and none of them got a token."""
     found = np.clip(silences(tokens.t_ns, sent, ended), window.start_ns, window.end_ns)
     silent_s = np.diff(found, axis=1)[:, 0] / 1e9
-    silent_s = silent_s[silent_s > 0]
+    silent_s = silent_s[silent_s >= LEAST_S]
     share = float(silent_s.sum()) / window.duration_s
     if share < _SILENT_RATIO:
         return []
