@@ -291,16 +291,13 @@ def _checked(rows: _Rows, best: Split, known: Mask) -> Split:
 
 
 def _too_few(known: Mask) -> Finding:
-    left = int(known.sum())
-    why = (
-        f"; {len(known) - left} more were left out, because no token came for 0.5 s or more "
-        "although requests were in flight"
-        if left < len(known)
-        else ""
-    )
-    return Finding(
-        code="split_too_few_bins",
-        severity="warning",
-        message=f"no split: {left} bins, fewer than {FEWEST_BINS}, or their power never changes"
-        f"{why}: measure for longer",
-    )
+    left, out = int(known.sum()), int((~known).sum())
+    message = "the power never changes"
+    if left < FEWEST_BINS:
+        message = f"{left} bins are left, fewer than {FEWEST_BINS}"
+        if out:
+            message += (
+                f"; in {out} more no token came for 0.5 s although requests were in flight, or "
+                "input may have been read in such a silence"
+            )
+    return Finding(code="split_too_few_bins", severity="warning", message=f"no split: {message}")

@@ -9,6 +9,8 @@ from harness.record import Finding
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pandas as pd
+
     from harness.decompose import Coefficient, Split
 
 _POOR_R2: Final = 0.5
@@ -89,6 +91,22 @@ def silence_findings(left_out_ratio: float) -> tuple[Finding, ...]:
             message=f"{left_out_ratio:.0%} of the bins were left out: no token came although "
             "requests were in flight (or their input may have been read in such a silence), and "
             "tokens do not tell whether prompts were read or the engine stood still",
+        ),
+    )
+
+
+def cached_findings(requests: Sequence[pd.DataFrame]) -> tuple[Finding, ...]:
+    """That part of the input was not computed, so that what was bears the cost of reading alone."""
+    read = sum(float(own["isl_tokens"].fillna(0).sum()) for own in requests)
+    cached = sum(float(own["cached_tokens"].fillna(0).sum()) for own in requests)
+    if not cached:
+        return ()
+    return (
+        Finding(
+            code="split_input_cached",
+            severity="info",
+            message=f"{cached / read:.0%} of the input tokens were cached: the joules of reading "
+            "are put on the others alone, and are more for each than of prompts that are not cached",
         ),
     )
 
