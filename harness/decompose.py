@@ -11,6 +11,7 @@ from scipy import optimize
 
 from .phases.bins import PLAIN_S, TICKED_S, Powers, Recording, powers
 from .phases.checks import (
+    cached_findings,
     disagreements,
     fit_findings,
     idle_findings,
@@ -170,12 +171,11 @@ def pooled(recordings: Sequence[Recording]) -> Split | Finding:
     """
     The split of one device's power over several recordings of the same load.
 
-    The same load: joules of a token depend on how many are made at once, so recordings at
-    different concurrencies have no split in common. Bins in which the engine was silent
-    although requests were in flight are left out, with those over which the input of such
-    a request would be spread. The sensor's delay is found with the split: of shifts up to
-    0.25 s the one that fits best; of a counter whose ticks are placed, of those within
-    what is unknown of their instants.
+    The same load: joules of a token depend on how many are made at once. Bins in which the
+    engine was silent although requests were in flight are left out, with those over which
+    the input of such a request would be spread. The sensor's delay is found with the split:
+    of shifts up to 0.25 s the one that fits best; of a counter whose ticks are placed, of
+    those within what is unknown of their instants.
 
     Args:
         recordings: of one server that did nothing else.
@@ -193,11 +193,7 @@ def pooled(recordings: Sequence[Recording]) -> Split | Finding:
         bin_s=PLAIN_S if doubt_s is None else TICKED_S,
     )
     if not len(rows.power_w):
-        return Finding(
-            code="split_no_power",
-            severity="warning",
-            message="no split: the power readings reach none of the windows",
-        )
+        return _none("split_no_power", "the power readings reach none of the windows")
     # What is left out depends on the shift, and the shift must be found on the same bins.
     known = rows.at(0.0).known
     first = _best(rows, known, doubt_s)
@@ -205,7 +201,11 @@ def pooled(recordings: Sequence[Recording]) -> Split | Finding:
         return _too_few(known)
     known = rows.at(first.lag_s).known
     best = _best(rows, known, doubt_s)
-    return _too_few(known) if best is None else _checked(rows, best, known)
+    if best is None:
+        return _too_few(known)
+    checked = _checked(rows, best, known)
+    cached = cached_findings([own.requests for own in recordings])
+    return dataclasses.replace(checked, findings=(*checked.findings, *cached))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,4 +300,8 @@ def _too_few(known: Mask) -> Finding:
                 f"; in {out} more no token came for 0.5 s although requests were in flight, or "
                 "input may have been read in such a silence"
             )
-    return Finding(code="split_too_few_bins", severity="warning", message=f"no split: {message}")
+    return _none("split_too_few_bins", message)
+
+
+def _none(code: str, why: str) -> Finding:
+    return Finding(code=code, severity="warning", message=f"no split: {why}")

@@ -217,6 +217,14 @@ def test_input_that_was_all_cached_has_no_joules_rather_than_none():
     assert split.decode_j_per_token.value == pytest.approx(B, rel=0.05)
 
 
+def test_input_that_was_cached_in_part_is_said():
+    split = pooled([lockstep(0, pauses=0.0, cached=ISL // 2)])
+    assert isinstance(split, Split)
+    (said,) = [f for f in split.findings if f.code == "split_input_cached"]
+    assert said.message.startswith("50%")
+    assert not split.contradicted
+
+
 def test_without_a_lattice_bins_are_a_second_between_the_middles_of_readings():
     one = lockstep(3, load_s=30.0, pauses=0.0)
     trace = one.trace

@@ -99,7 +99,9 @@ def split_row(streams: object, runs: str, found: Mapping[str, Any]) -> list[Any]
         for k in keys
     ]
     against = [f["message"] for f in found["findings"] if f["severity"] != "info"]
+    besides = [f["code"] for f in found["findings"] if f["severity"] == "info"]
     verdict = f"**not to be used**: {'; '.join(against)}" if against else "not contradicted"
+    verdict += f" ({', '.join(besides)})" if besides else ""
     return [streams, runs, *words, found["bins"], share(found["left_out_ratio"]),
             share(found["r2_ratio"]), verdict]  # fmt: skip
 

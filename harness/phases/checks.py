@@ -106,7 +106,7 @@ def cached_findings(requests: Sequence[pd.DataFrame]) -> tuple[Finding, ...]:
             code="split_input_cached",
             severity="info",
             message=f"{cached / read:.0%} of the input tokens were cached: the joules of reading "
-            "are put on the others alone, and are more for each than of prompts that are not cached",
+            "are put on the others alone, and are more for each than of prompts not cached",
         ),
     )
 
