@@ -18,8 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from harness import store  # noqa: E402 - the checkout, installed or not
-from harness.decompose import Split, split  # noqa: E402
+from harness.decompose import split  # noqa: E402
 from harness.mock.writelog import WriteKind, read_write_log  # noqa: E402
+from harness.phases.estimate import Split  # noqa: E402
 from harness.timeline import Channel, PowerTrace, Window  # noqa: E402
 from harness.tokens import TokenTimes, token_times  # noqa: E402
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .conditions import conditions
-from .decompose import Split, split
+from .decompose import split
 from .energy import (
     average_w,
     energies_of,
@@ -24,6 +24,7 @@ from .integrate import traces
 from .load.audit import LoadAudit
 from .load.findings import audit_findings
 from .performance import absences, latencies, request_findings, throughput, token_counts
+from .phases.estimate import Split
 from .record import Finding, MetricValue, RunRecord
 from .roles import devices_by_role, role_energies, role_metrics
 from .timeline import Window

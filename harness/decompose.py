@@ -18,6 +18,7 @@ from .phases.checks import (
     silence_findings,
     unseen_findings,
 )
+from .phases.estimate import Split, around
 from .phases.least_squares import bend_ratio, half_widths
 from .phases.work import Done, Work, work
 from .record import Finding
@@ -35,62 +36,6 @@ _LAG_STEP_S: Final = 0.05
 _LAGS_S: Final = np.arange(-4, 5) * _LAG_STEP_S
 _HAC_S: Final = 2.0
 FEWEST_BINS: Final = 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Coefficient:
-    """
-    One estimated number with its 95 % interval.
-
-    Args:
-        value: J/token, or watts for the constant; never negative.
-        low: at least 0.
-        high: of the interval.
-    """
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Split:
-    """
-    What a token costs in each phase, as far as one server's power tells.
-
-    The joules are those above idling, of a token at the rates of this load; where power
-    does not rise in proportion to the rate, another load's are others.
-
-    Args:
-        prefill_j_per_token: of an input token that was computed; None: no bin has one.
-        decode_j_per_token: of an output token, the first of an answer included; None: same.
-        idle_w: drawn whether or not tokens are made.
-        idle_measured_w: mean of the bins in which nothing was in flight; None: there are none.
-        r2_ratio: share of the power's variance that the fit explains.
-        bins: how many were fitted.
-        bin_s: their length.
-        left_out_ratio: share of all bins that was left out for silences.
-        lag_s: by how much the power was found to come after the tokens.
-        condition: of the scaled regressors; large: their effects cannot be told apart.
-        findings: what speaks against trusting it.
-    """
-
-    prefill_j_per_token: Coefficient | None
-    decode_j_per_token: Coefficient | None
-    idle_w: Coefficient
-    idle_measured_w: Coefficient | None
-    r2_ratio: float
-    bins: int
-    bin_s: float
-    left_out_ratio: float
-    lag_s: float
-    condition: float
-    findings: tuple[Finding, ...]
-
-    @property
-    def contradicted(self) -> bool:
-        """The data speak against it: it is not to be used."""
-        return any(finding.severity != "info" for finding in self.findings)
 
 
 def fit(
@@ -128,7 +73,7 @@ def fit(
     lags = round(_HAC_S / bin_s)
     half = half_widths(scaled, residuals, solution > 0, lags) / scale
     found = {
-        int(place): _around(float(value), float(reach))
+        int(place): around(float(value), float(reach))
         for place, value, reach in zip(np.flatnonzero(seen), values, half, strict=True)
     }
     r2 = 1 - float((residuals**2).sum()) / total
@@ -147,10 +92,6 @@ def fit(
         condition=condition,
         findings=fit_findings(r2, condition, bend),
     )
-
-
-def _around(value: float, reach: float) -> Coefficient:
-    return Coefficient(value=value, low=max(value - reach, 0.0), high=value + reach)
 
 
 def split(
@@ -269,7 +210,7 @@ def _checked(rows: _Rows, best: Split, known: Mask) -> Split:
         mean = float(idle.mean())
         lags = round(_HAC_S / rows.bin_s)
         half = half_widths(ones, idle - mean, np.ones(1, np.bool_), lags)
-        measured = _around(mean, float(half[0]))
+        measured = around(mean, float(half[0]))
     left_out = 1 - float(known.mean())
     each = []
     if len(rows.cut) > 1:

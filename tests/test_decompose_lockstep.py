@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.decompose import Split, pooled
+from harness.decompose import pooled
 from harness.joules.counter import stretches
 from harness.joules.ticks import placed_ns
 from harness.phases.bins import PLAIN_S, TICKED_S, Recording
+from harness.phases.estimate import Split
 from harness.silence import silences
 from harness.timeline import Channel, PowerTrace, Window
 from harness.tokens import TokenTimes

@@ -16,10 +16,10 @@ from benchmarks.gpu.meter_results import steps_of
 from benchmarks.gpu.recording import gpu_channels, read_json, traces_of
 from harness import pipeline, store
 from harness.cli.decompose import COMMAND as DECOMPOSE
-from harness.decompose import Split
 from harness.integrate import traces, window_energies
 from harness.joules.counter import stretches
 from harness.joules.ticks import placed_ns
+from harness.phases.estimate import Split
 from harness.timeline import Window
 
 FOLDER = Path(__file__).parents[1] / "docs" / "measurements" / "2026-11-26-h100"

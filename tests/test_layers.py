@@ -22,8 +22,8 @@ LAYERS = {
     "cost.formulas cost.range cost.split joules.counter joules.counter_energy joules.edges "
     "joules.folding joules.inside joules.lag joules.lattice joules.numbering joules.polygon "
     "joules.steadiness joules.ticks joules.trapezoid phases.bins phases.checks "
-    "phases.least_squares phases.work push.steps roofline.bound roofline.fit roofline.model "
-    "roofline.search stats.bootstrap stats.change stats.effects stats.limit "
+    "phases.estimate phases.least_squares phases.work push.steps roofline.bound roofline.fit "
+    "roofline.model roofline.search stats.bootstrap stats.change stats.effects stats.limit "
     "stats.precision stats.ratio stats.sequential stats.verdict sweep.pareto",
     "L3": "run_log metrics energy performance provenance selection store doctor "
     "surroundings kept_engine cooldown live conditions subjects checks roles "

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from harness import decompose
-from harness.decompose import Split
 from harness.integrate import traces
 from harness.phases.bins import Recording
+from harness.phases.estimate import Split
 from harness.record import Finding
 from harness.store import RawRun
 from harness.timeline import Window

@@ -12,7 +12,7 @@ import click
 from harness.cli import EXIT_BAD_INPUT
 
 if TYPE_CHECKING:
-    from harness.decompose import Coefficient
+    from harness.phases.estimate import Coefficient
 
 
 @click.command(short_help="Estimate joules of prefill, decode and idling.")

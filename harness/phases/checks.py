@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from harness.decompose import Coefficient, Split
+    from .estimate import Coefficient, Split
 
 _POOR_R2: Final = 0.5
 _LARGEST_CONDITION: Final = 100.0
