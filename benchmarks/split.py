@@ -18,8 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from harness import store  # noqa: E402 - the checkout, installed or not
-from harness.decompose import Split, split  # noqa: E402
+from harness.decompose import split  # noqa: E402
 from harness.mock.writelog import WriteKind, read_write_log  # noqa: E402
+from harness.phases.estimate import Split  # noqa: E402
 from harness.timeline import Channel, PowerTrace, Window  # noqa: E402
 from harness.tokens import TokenTimes, token_times  # noqa: E402
 
@@ -108,6 +109,7 @@ def estimates(found: Split) -> dict[str, tuple[float, float, float]]:
     return {
         name: (number.value, number.low, number.high)
         for name, number in zip(TRUTH, numbers, strict=True)
+        if number is not None
     }
 
 
@@ -135,7 +137,7 @@ def main() -> int:
     worst = dict.fromkeys(TRUTH, 0.0)
     for seed in range(arguments.seeds):
         found = split(counter(power, start_ns, seed=seed), windows, tokens, requests)
-        if found is None:
+        if not isinstance(found, Split):
             continue
         for what, (value, low, high) in estimates(found).items():
             off = abs(value / TRUTH[what] - 1)

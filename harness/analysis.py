@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .conditions import conditions
-from .decompose import Split, split
+from .decompose import split
 from .energy import (
     average_w,
     energies_of,
@@ -24,6 +24,7 @@ from .integrate import traces
 from .load.audit import LoadAudit
 from .load.findings import audit_findings
 from .performance import absences, latencies, request_findings, throughput, token_counts
+from .phases.estimate import Split
 from .record import Finding, MetricValue, RunRecord
 from .roles import devices_by_role, role_energies, role_metrics
 from .timeline import Window
@@ -133,8 +134,16 @@ def phase_splits(raw: RawRun, kind: str | None = None) -> tuple[dict[str, Split]
     ]
     windows = [*_idle_windows(raw), found.window]
     findings = [_roles_apart()] if devices_by_role(_provenance(raw), []) else []
-    splits = {trace.channel.name: split(trace, windows, tokens, measured) for trace in chosen}
-    return {name: value for name, value in splits.items() if value is not None}, findings
+    averages = {t.channel.device: t for t in channels if t.channel.sense == "average"}
+    splits: dict[str, Split] = {}
+    for trace in chosen:
+        average = averages.get(trace.channel.device)
+        estimate = split(trace, windows, tokens, measured, average=average)
+        if isinstance(estimate, Split):
+            splits[trace.channel.name] = estimate
+        else:
+            findings.append(estimate)
+    return splits, findings
 
 
 def _roles_apart() -> Finding:

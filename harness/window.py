@@ -13,6 +13,7 @@ from scipy import stats
 from .level import shift, start_up
 from .plural import counted
 from .record import Finding, Severity
+from .silence import LEAST_S, silences
 from .timeline import EventKind, Window
 from .tokens import TokenTimes
 
@@ -22,7 +23,6 @@ _BINS: Final = 12
 _FINE_BINS: Final = 24
 _TREND_P: Final = 0.01
 _TREND_RATIO: Final = 0.10
-_SILENCE_S: Final = 0.5
 _SILENT_RATIO: Final = 0.05
 
 
@@ -206,20 +206,10 @@ def _silence_findings(
     sent: npt.NDArray[np.int64],
     ended: npt.NDArray[np.int64],
 ) -> list[Finding]:
-    """
-    Stretches in which no request got a token although several were waiting for one.
-
-    A single request is silent while its prompt is read, so one in flight says nothing. Seen of
-    vLLM on an H100: stretches of mostly 1.3 to 1.8 s at the watts of an idle engine, more than
-    half of the window, in runs of which some showed neither trend nor step.
-    """
-    inside = tokens.t_ns[(tokens.t_ns >= window.start_ns) & (tokens.t_ns < window.end_ns)]
-    edges = np.concatenate(([window.start_ns], np.sort(inside), [window.end_ns]))
-    gaps_s = np.diff(edges) / 1e9
-    in_flight = np.searchsorted(sent, edges[:-1], side="right") - np.searchsorted(
-        ended, edges[:-1], side="right"
-    )
-    silent_s = gaps_s[(gaps_s >= _SILENCE_S) & (in_flight > 1)]
+    """Stretches of the window in which several requests waited and none of them got a token."""
+    found = np.clip(silences(tokens.t_ns, sent, ended), window.start_ns, window.end_ns)
+    silent_s = np.diff(found, axis=1)[:, 0] / 1e9
+    silent_s = silent_s[silent_s >= LEAST_S]
     share = float(silent_s.sum()) / window.duration_s
     if share < _SILENT_RATIO:
         return []

@@ -18,11 +18,12 @@ LAYERS = {
     "load.plan load.processes load.progress stream.answer stream.chunk stream.chunked "
     "stream.descriptors stream.dial stream.openai_api stream.proxy stream.receiver "
     "stream.sse stream.template",
-    "arithmetic": "tokens window integrate latency decompose level window_variants cost.formulas "
-    "cost.range cost.split joules.counter joules.counter_energy joules.edges "
+    "arithmetic": "tokens window integrate latency decompose level silence window_variants "
+    "cost.formulas cost.range cost.split joules.counter joules.counter_energy joules.edges "
     "joules.folding joules.inside joules.lag joules.lattice joules.numbering joules.polygon "
-    "joules.steadiness joules.trapezoid push.steps roofline.bound roofline.fit roofline.model "
-    "roofline.search stats.bootstrap stats.change stats.effects stats.limit "
+    "joules.steadiness joules.ticks joules.trapezoid phases.bins phases.checks "
+    "phases.estimate phases.least_squares phases.work push.steps roofline.bound roofline.fit "
+    "roofline.model roofline.search stats.bootstrap stats.change stats.effects stats.limit "
     "stats.precision stats.ratio stats.sequential stats.verdict sweep.pareto",
     "L3": "run_log run_writer metrics energy performance provenance selection store doctor "
     "surroundings kept_engine cooldown live conditions subjects checks roles "

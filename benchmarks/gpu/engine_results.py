@@ -12,22 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy import stats
 
-from harness import decompose, store
-from harness.analysis import phase_splits
+from harness import store
 from harness.cost import catalogue_files, point
-from harness.decompose import Split
 from harness.errors import CoverageError, JoulemarkError
 from harness.integrate import traces, window_energies
 from harness.roofline import distance
 from harness.roofline import model as roofline_model
 from harness.store import RawRun
-from harness.timeline import PowerTrace, ReadStatus, Window
-from harness.tokens import TokenTimes, token_times
+from harness.timeline import PowerTrace, Window
 
-from . import shapes
+from . import engine_split, shapes
 from .arithmetic import Conservation, conserved
 from .engine import done_runs
 
@@ -55,7 +51,7 @@ _PUBLISHED = Path(__file__).with_name("mlenergy_v3.json")
 
 
 def compute(folder: Path, model: str) -> dict[str, Any]:
-    """Rows by concurrency, and for each run its split, its conservation and its client's audit."""
+    """Rows by concurrency with their splits; each run's split, conservation and client's audit."""
     runs = [found for path in done_runs(folder) if (found := _run(path, model)) is not None]
     if not runs:
         return {}
@@ -63,77 +59,18 @@ def compute(folder: Path, model: str) -> dict[str, Any]:
     for run in runs:
         by_point.setdefault(run["concurrency"], []).append(run)
     rows = [_row(point, by_point[point], model) for point in sorted(by_point)]
-    pooled = pooled_split(
-        [store.load(path) for path in done_runs(folder) if path.name in _good(runs)]
-    )
-    split = None if pooled is None else dataclasses.asdict(pooled)
-    if split is not None:
-        split["findings"] = [finding["code"] for finding in split["findings"]]
-    return {"model": model, "rows": rows, "runs": runs, "split": split}
-
-
-def _good(runs: Sequence[Mapping[str, Any]]) -> set[str]:
-    return {run["run"] for run in runs if run.get("status") == "complete"}
-
-
-def pooled_split(raws: Sequence[RawRun]) -> Split | None:
-    """
-    Joules of prefill, decode and idling by `harness.decompose`, over all runs of a sweep at once.
-
-    One run at one concurrency keeps prefill and decode in step; runs at several, with the idle
-    stretch before each, tell them apart, and make the twenty bins that the fit needs. The card's
-    counter goes on between the runs, so their readings are one trace.
-    """
-    counters: list[PowerTrace] = []
-    windows: list[Window] = []
-    tokens: list[TokenTimes] = []
-    requests: list[pd.DataFrame] = []
-    for raw in sorted(
-        raws, key=lambda raw: int(raw.power["t_before_ns"][0]) if len(raw.power) else 0
-    ):
-        edges = {mark["mark"]: mark["t_ns"] for mark in raw.marks}
-        own = [
-            trace
-            for trace in traces(raw.power_header, raw.power)
-            if trace.channel.quantity == "energy" and trace.channel.boundary.startswith("gpu")
+    for row in rows:
+        raws = [
+            store.load(path)
+            for path in done_runs(folder)
+            if path.name in _complete(by_point[row["concurrency"]])
         ]
-        if not own or not {"measure_start", "measure_end"} <= edges.keys():
-            continue
-        counters.append(own[0])
-        for name, start, end in (
-            ("loaded_idle", "loaded_idle_start", "loaded_idle_end"),
-            ("load", "measure_start", "measure_end"),
-        ):
-            if start in edges and end in edges:
-                windows.append(Window(name=name, start_ns=edges[start], end_ns=edges[end]))
-        measured = raw.requests[raw.requests["phase"] == "measure"]
-        requests.append(measured)
-        mine = np.isin(raw.events["request"], measured["request"].to_numpy(np.int64))
-        late = raw.events["t_ns"] >= edges["measure_start"]
-        tokens.append(token_times(raw.events[mine & late], measured))
-    if not counters or len({trace.channel.device for trace in counters}) != 1:
-        return None
-    together = PowerTrace(
-        counters[0].channel,
-        *(
-            np.concatenate([getattr(trace, name) for trace in counters])
-            for name in ("t_before_ns", "t_after_ns", "value", "status")
-        ),
-    )
-    if np.any(np.diff(together.value[together.status == ReadStatus.OK]) < 0):
-        return None  # reset between two runs
-    return decompose.split(
-        together,
-        windows,
-        TokenTimes(
-            t_ns=np.concatenate([t.t_ns for t in tokens]),
-            tokens=np.concatenate([t.tokens for t in tokens]),
-            input_t_ns=np.concatenate([t.input_t_ns for t in tokens]),
-            input_tokens=np.concatenate([t.input_tokens for t in tokens]),
-            findings=(),
-        ),
-        pd.concat(requests),
-    )
+        row["split"] = engine_split.as_row(engine_split.of_runs(raws))
+    return {"model": model, "rows": rows, "runs": runs}
+
+
+def _complete(runs: Sequence[Mapping[str, Any]]) -> set[str]:
+    return {run["run"] for run in runs if run.get("status") == "complete"}
 
 
 def _run(path: Path, model: str) -> dict[str, Any] | None:
@@ -163,8 +100,7 @@ def _run(path: Path, model: str) -> dict[str, Any] | None:
     audit = record.provenance.get("client_measure") or {}
     found["client"] = {key: audit.get(key) for key in _AUDIT}
     try:
-        splits, _ = phase_splits(raw, "run")
-        found["split"] = {name: dataclasses.asdict(split) for name, split in splits.items()}
+        found["split"] = engine_split.as_row(engine_split.of_runs([raw]))
         together = conservation(raw)
         found["conservation"] = None if together is None else dataclasses.asdict(together)
         found["distance"] = _distance(record, model)
@@ -233,11 +169,6 @@ def _row(concurrency: int, runs: list[dict[str, Any]], model: str) -> dict[str, 
     row: dict[str, Any] = {"concurrency": concurrency, "runs": len(runs), "valid": len(good)}
     for key in _METRICS:
         row[key] = interval([r["metrics"][key]["value"] for r in good if key in r["metrics"]])
-    for name, key in (("prefill", "prefill_j_per_token"), ("decode", "decode_j_per_token")):
-        values = [
-            split[key]["value"] for run in good for split in (run.get("split") or {}).values()
-        ]
-        row[f"{name}_j_per_token"] = interval(values)
     ratios = [abs(r["conservation"]["residual_ratio"]) for r in good if r.get("conservation")]
     row["worst_residual_ratio"] = max(ratios, default=None)
     row["published"] = published(model, concurrency)

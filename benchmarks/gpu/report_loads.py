@@ -40,21 +40,6 @@ def engine(sweep: Mapping[str, Any]) -> Iterator[str]:
     weights = {run.get("weights") for run in sweep["runs"]}
     yield f"\n## Engine sweep: {sweep['model']}\n"
     yield f"Weights: {', '.join(sorted(map(str, weights)))}. Mean over runs and 95 % interval."
-    pooled = sweep.get("split")
-    if pooled:
-        words = [f"{pooled[k]['value']:.4g} ({pooled[k]['low']:.4g} to {pooled[k]['high']:.4g})"
-                 for k in ("prefill_j_per_token", "decode_j_per_token", "idle_w")]  # fmt: skip
-        yield f"Split over all runs: {words[0]} J per input token, {words[1]} J per output token,"
-        yield f"{words[2]} W idle; {pooled['r2_ratio']:.1%} of the variance, {pooled['bins']} bins."
-        for code in pooled["findings"]:
-            yield f"Finding: {code}."
-        measured = [row["gpu_loaded_idle_w"]["mean"] for row in sweep["rows"]
-                    if row["gpu_loaded_idle_w"]]  # fmt: skip
-        idle = pooled["idle_w"]
-        watts = sum(measured) / len(measured) if measured else idle["value"]
-        if not idle["low"] <= watts <= idle["high"]:
-            yield f"**Not to be used**: {watts:.1f} W were measured with the engine loaded, idle;"
-            yield "the split's interval excludes that."
     yield ""
     rows = []
     for r in sweep["rows"]:
@@ -72,12 +57,53 @@ def engine(sweep: Mapping[str, Any]) -> Iterator[str]:
          "ML.ENERGY v3 (other engine, real weights)", "roofline"),
         rows,
     )  # fmt: skip
+    yield from _splits(sweep)
     yield "\nEvery run, with the client's own audit:\n"
     yield from table(
         ("streams", "run", "window s", "J/output token", "TTFT p50 s", "client CPU", "lag p99 ms",
          "delivered", "requests", "lengths", "findings"),
         [_run(run) for run in sweep["runs"]],
     )  # fmt: skip
+
+
+def _splits(sweep: Mapping[str, Any]) -> Iterator[str]:
+    """Prefill, decode and idling of each concurrency, then of each run by itself."""
+    yield "\nSplit into prefill, decode and idling: estimates with 95 % intervals, of joules above"
+    yield "idling at this load's rates; never of several concurrencies at once. Bins in which no"
+    yield "token came although requests were in flight are left out.\n"
+    rows = []
+    for r in sweep["rows"]:
+        if r.get("split"):
+            rows.append(split_row(r["concurrency"], "all runs", r["split"]))
+        own = [run for run in sweep["runs"] if run["concurrency"] == r["concurrency"]]
+        rows += [split_row("", run["run"][-4:], run["split"]) for run in own if run.get("split")]
+    yield from table(
+        ("streams", "runs", "J/input token computed", "J/output token", "idle W by the fit",
+         "measured, none in flight", "bins", "left out", "of the variance", "verdict"),
+        rows,
+    )  # fmt: skip
+
+
+def split_row(streams: object, runs: str, found: Mapping[str, Any]) -> list[Any]:
+    """A row of the table of splits: its numbers, and what speaks against them."""
+    if "refused" in found:
+        return [
+            streams,
+            runs,
+            *[None] * 7,
+            f"refused: {found['refused'].removeprefix('no split: ')}",
+        ]
+    keys = ("prefill_j_per_token", "decode_j_per_token", "idle_w", "idle_measured_w")
+    words = [
+        f"{v['value']:.4g} ({v['low']:.4g} to {v['high']:.4g})" if (v := found[k]) else "not told"
+        for k in keys
+    ]
+    against = [f["message"] for f in found["findings"] if f["severity"] != "info"]
+    besides = [f["code"] for f in found["findings"] if f["severity"] == "info"]
+    verdict = f"**not to be used**: {'; '.join(against)}" if against else "not contradicted"
+    verdict += f" ({', '.join(besides)})" if besides else ""
+    return [streams, runs, *words, found["bins"], share(found["left_out_ratio"]),
+            share(found["r2_ratio"]), verdict]  # fmt: skip
 
 
 def _run(run: Mapping[str, Any]) -> list[Any]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.timeline import ReadStatus
 
-from . import lattice
+from .ticks import regular_ns
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -71,9 +71,10 @@ def estimate(knots: Knots, average: PowerTrace | None, window: Window) -> Lag:
     near = (knots.high_ns > window.start_ns - _REACH_NS) & (
         knots.low_ns < window.end_ns + _REACH_NS
     )
-    t_ns = _ticks_ns(knots.low_ns[near], knots.high_ns[near])
-    if t_ns is None:
+    placed = regular_ns(knots.low_ns[near], knots.high_ns[near])
+    if placed is None:
         return NONE
+    t_ns, _ = placed
     u_ns, watts = _updates(average)
     margin_ns = (AVERAGED_S + _EDGES_S) * 1e9
     usable = (u_ns > t_ns[0] + margin_ns) & (u_ns < t_ns[-1] - _EDGES_S * 1e9)
@@ -81,18 +82,6 @@ def estimate(knots: Knots, average: PowerTrace | None, window: Window) -> Lag:
     if len(u_ns) < _MIN_UPDATES or float(np.std(watts)) < _STEADY_RATIO * float(np.mean(watts)):
         return NONE
     return _best(t_ns, knots.energy_j[near], u_ns, watts)
-
-
-def _ticks_ns(
-    low_ns: npt.NDArray[np.float64], high_ns: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64] | None:
-    random = np.random.default_rng(1)
-    fitted = lattice.fit(low_ns, high_ns, random, 50)
-    if fitted is None:
-        return None
-    drawn = fitted.draw_ns(random, np.arange(len(low_ns)), low_ns, high_ns)
-    middle_ns: npt.NDArray[np.float64] = drawn.mean(axis=0)
-    return np.maximum.accumulate(middle_ns)
 
 
 def _updates(power: PowerTrace) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
