@@ -35,6 +35,12 @@ TOKENS_SECTION = (
         "Where two of them differ, the finding `tokens_disagree` says by how much. Metrics use "
         "`usage`, placed in time by the stream."
     ),
+    "",
+    (
+        "`input` is the sum of `usage.prompt_tokens`, and `input_cached` what of it a prefix cache "
+        "served: by `usage.prompt_tokens_details`, else by the engine's counters; null if nobody "
+        "said. Where it is more than the prompts have in common, the finding `input_cached` warns."
+    ),
 )
 
 

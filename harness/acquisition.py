@@ -25,6 +25,7 @@ from .run_watcher import RunWatcher
 from .run_writer import RunWriter, new_run_id
 from .sampler import Sampler
 from .selection import Selection
+from .workload_summary import expected_prefix_ratio
 
 if TYPE_CHECKING:
     from .settings import RunConfig
@@ -125,6 +126,7 @@ class Acquisition:
             "provenance": {
                 **provenance.collect(WallAnchor.now()),
                 "engine": self._engine.facts(),
+                "workload": {"prefix_ratio": expected_prefix_ratio(config)},
                 "client_certificate": certificate.recall(certificate.default_path()),
             },
         }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from .cached_input import cached_findings
 from .conditions import conditions
 from .decompose import split
 from .energy import (
@@ -91,6 +92,8 @@ def analyse(raw: RawRun) -> RunRecord:
     launched = any(mark["mark"] == "engine_start" for mark in raw.marks)
     findings += conditions(provenance, launched=launched)
     counts, disagreements = token_counts(raw, measured, events)
+    expected = provenance.get("workload", {}).get("prefix_ratio")
+    findings += cached_findings(counts["input"], counts["input_cached"], expected)
     return RunRecord(
         run_id=raw.manifest["run_id"],
         status="complete" if raw.complete else "incomplete",

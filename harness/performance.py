@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from .cached_input import input_counts
 from .latency import chunk_gaps_s, request_latencies, summarise
 from .metrics import card_of
 from .record import Finding, MetricValue
@@ -106,17 +107,20 @@ def absences(metrics: Mapping[str, MetricValue], requests: pd.DataFrame) -> list
 def token_counts(
     raw: RawRun, requests: pd.DataFrame, events: npt.NDArray[Any]
 ) -> tuple[dict[str, Any], list[Finding]]:
-    """Output tokens of the measured phase three ways, and a finding where they differ."""
+    """Tokens of the measured phase, output three ways, and a finding where these differ."""
     usage = requests["osl_tokens"].dropna()
     stream = requests["stream_tokens"].dropna()
     readings = {mark["when"]: mark for mark in raw.marks if mark["mark"] == "token_counters"}
     counted = None
     if {"before", "after"} <= readings.keys():
         counted = readings["after"]["generated"] - readings["before"]["generated"]
+    read, cached = input_counts(requests, raw.marks)
     counts = {
         "usage": int(usage.sum()) if len(usage) else None,
         "stream": int(stream.sum()) if len(stream) else None,
         "server_counter": int(counted) if counted is not None else None,
+        "input": read,
+        "input_cached": cached,
         "chunks": int((events["kind"] == EventKind.CHUNK).sum()),
         "requests": len(requests),
         "requests_failed": int(requests["error_kind"].notna().sum()),

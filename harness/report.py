@@ -213,9 +213,11 @@ def _tokens(tokens: dict[str, Any]) -> list[str]:
         "chunks": "chunks with content",
         "requests": "requests",
         "requests_failed": "of them failed",
+        "input": "input tokens",
+        "input_cached": "of them from a prefix cache",
     }
     return [
-        f"- {title}: {'not available' if tokens[key] is None else tokens[key]}"
+        f"- {title}: {'not available' if tokens.get(key) is None else tokens[key]}"
         for key, title in named.items()
     ]
 

@@ -102,6 +102,12 @@ def _load(record: RunRecord) -> tuple[Weight, str] | None:
     return "unknown", "no client of ours sent the load"
 
 
+def _input(record: RunRecord) -> tuple[Weight, str] | None:
+    if record.tokens.get("input_cached") is not None:
+        return None
+    return "unknown", "nobody said how much of the input came from a prefix cache"
+
+
 def _tokens(record: RunRecord) -> tuple[Weight, str] | None:
     ways = [name for name in ("usage", "stream", "server_counter") if record.tokens.get(name)]
     if len(ways) > 1:
@@ -194,6 +200,12 @@ SUBJECTS: Final[Mapping[str, Subject]] = {
         codes=frozenset({"hot_start", "start_temperature_unknown"}),
         good="the GPU was cool when the run began",
         look=_warm,
+    ),
+    "input": Subject(
+        spoils="all",
+        codes=frozenset({"input_cached"}),
+        good="the engine computed what it was given, but for what prompts have in common",
+        look=_input,
     ),
     "alone": Subject(
         spoils="all",

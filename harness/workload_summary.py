@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
+from .errors import JoulemarkError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .contracts import Workload
+    from .settings import RunConfig
     from .timeline import Request
 
 _MOST: Final = 256
+_FEW: Final = 64
 _BINS: Final = 8
 _TEXT_BLOCK: Final = 64
 _TOKEN_BLOCK: Final = 16
@@ -69,6 +73,18 @@ def summarise(workload: Workload, *, seed: int, most: int | None) -> Summary:
         sessions=len({item.session for item in requests if item.session is not None}),
         span_s=max(instants) - min(instants) if instants else None,
     )
+
+
+def expected_prefix_ratio(config: RunConfig) -> float | None:
+    """
+    `prefix_ratio` of the first requests of a run, at most 64; None: they cannot be read.
+
+    Why they cannot is for the run to say, where it needs them.
+    """
+    try:
+        return prefix_ratio(list(islice(config.workload.requests(seed=config.seed), _FEW)))
+    except JoulemarkError:
+        return None
 
 
 def prefix_ratio(requests: Sequence[Request]) -> float:

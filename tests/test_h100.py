@@ -186,6 +186,18 @@ def test_decompose_prints_a_real_runs_split_and_what_speaks_against_it(runs):
     assert "although requests were in flight" in refused.output
 
 
+def test_prompts_that_a_kept_engine_had_met_before_are_seen(runs):
+    """A sweep's points shared seeds then: of five runs of nine, a prefix cache served input."""
+    shares = {}
+    for name, path in runs.items():
+        record = pipeline.analyse(store.load(path))
+        codes = {finding.code for finding in record.findings}
+        shares[name] = record.tokens["input_cached"] / record.tokens["input"]
+        assert ("input_cached" in codes) == (shares[name] > 0)
+    assert sorted(share > 0 for share in shares.values()) == [False] * 4 + [True] * 5
+    assert shares["2850"] == pytest.approx(112 / 128)
+
+
 def test_idle_and_load_add_up_on_a_real_card(runs):
     assert len(runs) == 9
     for path in runs.values():

@@ -77,9 +77,22 @@ def test_every_combination_is_run_as_often_as_asked_with_a_seed_of_its_own():
         sweep={"repeats": 3, "grid": {"load.concurrency": [1, 2], "workload.osl_tokens": [4, 8]}}
     )
     assert len(points) == len({point.key for point in points}) == 12
-    assert {point.settings.seed for point in points} == {0, 1, 2}
+    assert {point.settings.seed for point in points} == set(range(12))
     for point in points:
         assert point.settings.load.concurrency == point.values["load.concurrency"]
+
+
+def test_runs_of_one_engine_never_send_the_same_prompts_but_those_of_two_do():
+    grid = {"engine.itl_s": [0.001, 0.002], "load.concurrency": [1, 2]}
+    points = plan(sweep={"repeats": 3, "grid": grid}, run={"seed": 7})
+    seeds = {}
+    for point in points:
+        seeds.setdefault(point.engine, {})[point.values["load.concurrency"], point.repeat] = (
+            point.settings.seed
+        )
+    one, other = seeds.values()
+    assert one == other
+    assert sorted(one.values()) == list(range(7, 13))
 
 
 def test_points_of_one_engine_follow_each_other_and_are_shuffled_inside():

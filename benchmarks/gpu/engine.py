@@ -23,6 +23,7 @@ _GRACE_S = 20.0
 _VLLM = """load_format = "dummy"
 max_model_len = 2048
 gpu_memory_utilization = 0.94
+prefix_caching = false
 ready_timeout_s = 240.0
 extra_args = ["--compilation-config", '''{
 "mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY",

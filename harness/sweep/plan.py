@@ -102,7 +102,9 @@ def plan(table: dict[str, Any], *, name: str) -> tuple[SweepConfig, list[Point]]
 
     Returns:
         Points that share an engine follow each other, so that it is started once;
-        within and between such groups the order is as `sweep.order` says.
+        within and between such groups the order is as `sweep.order` says. No two runs of one
+        engine have the same seed: it would have their prompts in its prefix cache. The same
+        runs of two engines have.
 
     Raises:
         ConfigError: no `[sweep]`, or a combination that is no valid run.
@@ -118,12 +120,14 @@ def plan(table: dict[str, Any], *, name: str) -> tuple[SweepConfig, list[Point]]
     combinations = itertools.product(sweep.cases or ({},), *sweep.grid.values())
     for case, *values in combinations:
         chosen = {**case, **dict(zip(sweep.grid, values, strict=True))}
+        engine = _engine(table, chosen)
         for repeat in range(sweep.repeats):
-            point = _point(table, chosen, repeat, name=name)
+            offset = len(groups.get(engine, []))
+            point = _point(table, chosen, repeat, engine=engine, seed_offset=offset, name=name)
             if point.key in keys:
                 raise ConfigError(f"the sweep has {chosen} twice", remedy="leave one of them out")
             keys.add(point.key)
-            groups.setdefault(point.engine, []).append(point)
+            groups.setdefault(engine, []).append(point)
     ordered = list(groups.values())
     if sweep.order == "random":
         seed = int(table.get("run", {}).get("seed", 0))
@@ -134,20 +138,37 @@ def plan(table: dict[str, Any], *, name: str) -> tuple[SweepConfig, list[Point]]
     return sweep, [point for group in ordered for point in group]
 
 
-def _point(table: dict[str, Any], chosen: dict[str, Any], repeat: int, *, name: str) -> Point:
-    own = copy.deepcopy({key: value for key, value in table.items() if key != "sweep"})
-    for setting, value in chosen.items():
-        _put(own, setting, value)
+def _point(
+    table: dict[str, Any],
+    chosen: dict[str, Any],
+    repeat: int,
+    *,
+    engine: str,
+    seed_offset: int,
+    name: str,
+) -> Point:
+    own = _table_of(table, chosen)
     run = own.setdefault("run", {})
     base_name = str(run.get("name", name))
-    run["seed"] = int(run.get("seed", 0)) + repeat
+    run["seed"] = int(run.get("seed", 0)) + seed_offset
     digest = _digest(chosen)
     run["name"] = f"{base_name}-{digest}-r{repeat}"
     settings = configuration.parse(own, name=base_name)
-    engine = _digest({section: own.get(section, {}) for section in _NEEDS_RESTART})
     return Point(
         key=f"{digest}-r{repeat}", values=chosen, repeat=repeat, settings=settings, engine=engine
     )
+
+
+def _table_of(table: dict[str, Any], chosen: dict[str, Any]) -> dict[str, Any]:
+    own = copy.deepcopy({key: value for key, value in table.items() if key != "sweep"})
+    for setting, value in chosen.items():
+        _put(own, setting, value)
+    return own
+
+
+def _engine(table: dict[str, Any], chosen: dict[str, Any]) -> str:
+    own = _table_of(table, chosen)
+    return _digest({section: own.get(section, {}) for section in _NEEDS_RESTART})
 
 
 def _put(table: dict[str, Any], setting: str, value: Any) -> None:  # noqa: ANN401 - any TOML value
