@@ -21,7 +21,7 @@ from benchmarks.gpu.arithmetic import (
     slope_w,
     ticks,
 )
-from benchmarks.gpu.engine_results import adds_up, interval, published
+from benchmarks.gpu.engine_results import adds_up, interval, prefill_row, published
 from harness.clock import ManualClock
 from harness.errors import PowerUnavailableError
 from harness.integrate import traces, window_energies
@@ -298,3 +298,32 @@ def test_behind_its_end_a_recording_is_stale(recording):
     value, status = session.read(0)[0]
     assert math.isnan(value)
     assert status == ReadStatus.STALE
+
+
+def prefill_run(total_j: float = 0.05, **changes) -> dict:
+    """1,000 input tokens a second and one output token for each 100 of them, at 700 W."""
+    numbers = {
+        "gpu_j_per_total_token": total_j, "gpu_average_w": 700.0, "gpu_loaded_idle_w": 140.0,
+        "output_throughput_tok_per_s": 10.0, "total_throughput_tok_per_s": 1010.0,
+    }  # fmt: skip
+    metrics = {name: {"value": value} for name, value in numbers.items()}
+    return {"concurrency": 16, "isl_tokens": 100, "metrics": metrics, **changes}
+
+
+def test_prefill_alone_is_counted_a_token_of_input_and_above_idle():
+    found = prefill_row([prefill_run(0.05), prefill_run(0.05), prefill_run(0.05)])
+    assert found is not None
+    assert (found["runs"], found["valid"]) == (3, 3)
+    assert found["j_per_input_token"]["mean"] == pytest.approx(0.05 * 1.01)
+    assert found["above_idle_j_per_input_token"]["mean"] == pytest.approx(0.05 * 1.01 * 0.8)
+    assert found["input_tok_per_s"]["mean"] == pytest.approx(1000.0)
+
+
+def test_refused_runs_of_prefill_enter_no_mean_and_none_is_none():
+    found = prefill_row([prefill_run(), prefill_run(9.0, invalid=["too short"]),
+                         prefill_run(metrics={})])  # fmt: skip
+    assert found is not None
+    assert (found["runs"], found["valid"]) == (3, 1)
+    assert found["j_per_input_token"] == {
+        "mean": pytest.approx(0.0505), "low": None, "high": None, "n": 1}  # fmt: skip
+    assert prefill_row([]) is None

@@ -15,6 +15,7 @@ import numpy as np
 from scipy import stats
 
 from harness import store
+from harness.cached_input import input_counts
 from harness.cost import catalogue_files, point
 from harness.errors import CoverageError, JoulemarkError
 from harness.integrate import traces, window_energies
@@ -32,7 +33,9 @@ LIMIT_RATIO = 0.01
 """Idle and load must add up to the whole within this."""
 _METRICS = (
     "gpu_j_per_output_token",
+    "gpu_j_per_total_token",
     "output_throughput_tok_per_s",
+    "total_throughput_tok_per_s",
     "gpu_average_w",
     "gpu_loaded_idle_w",
     "ttft_s.p50",
@@ -57,7 +60,8 @@ def compute(folder: Path, model: str) -> dict[str, Any]:
         return {}
     by_point: dict[int, list[dict[str, Any]]] = {}
     for run in runs:
-        by_point.setdefault(run["concurrency"], []).append(run)
+        if not run.get("prefill"):
+            by_point.setdefault(run["concurrency"], []).append(run)
     rows = [_row(point, by_point[point], model) for point in sorted(by_point)]
     for row in rows:
         raws = [
@@ -66,7 +70,8 @@ def compute(folder: Path, model: str) -> dict[str, Any]:
             if path.name in _complete(by_point[row["concurrency"]])
         ]
         row["split"] = engine_split.as_row(engine_split.of_runs(raws))
-    return {"model": model, "rows": rows, "runs": runs}
+    prefill = prefill_row([run for run in runs if run.get("prefill")])
+    return {"model": model, "rows": rows, "prefill": prefill, "runs": runs}
 
 
 def _complete(runs: Sequence[Mapping[str, Any]]) -> set[str]:
@@ -84,6 +89,8 @@ def _run(path: Path, model: str) -> dict[str, Any] | None:
         "run": path.name,
         "status": record.status,
         "concurrency": record.config["load"]["concurrency"],
+        "isl_tokens": record.config["workload"]["isl_tokens"],
+        "prefill": record.config["workload"]["osl_tokens"] == 1,
         "power_kind": record.power_kind,
         "weights": record.provenance.get("engine", {}).get("weights"),
         "metrics": {
@@ -97,6 +104,9 @@ def _run(path: Path, model: str) -> dict[str, Any] | None:
         "invalid": invalid,
         "warnings": [f.code for f in record.findings if f.severity == "warning"],
     }
+    measured = raw.requests[raw.requests["phase"] == "measure"]
+    read, cached = input_counts(measured, raw.marks)
+    found["cached_ratio"] = None if not read or cached is None else cached / read
     audit = record.provenance.get("client_measure") or {}
     found["client"] = {key: audit.get(key) for key in _AUDIT}
     try:
@@ -175,6 +185,61 @@ def _row(concurrency: int, runs: list[dict[str, Any]], model: str) -> dict[str, 
     distances = [run["distance"] for run in good if run.get("distance")]
     row["limit"] = distances[0] if distances else None
     return row
+
+
+def prefill_row(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """
+    What reading prompts costs where every answer is one token.
+
+    Returns:
+        `j_per_input_token` (all of the card's joules), `above_idle_j_per_input_token` (less those
+        of the loaded engine left alone), `input_tok_per_s` and `average_w`, each as `interval`
+        gives it over the valid runs; None: there are no such runs.
+    """
+    if not runs:
+        return None
+    good = [run for run in runs if not run.get("invalid") and _reading(run) is not None]
+    found = [reading for run in good if (reading := _reading(run)) is not None]
+    return {
+        "concurrency": runs[0]["concurrency"],
+        "isl_tokens": runs[0].get("isl_tokens"),
+        "runs": len(runs),
+        "valid": len(good),
+        **{
+            key: interval([reading[key] for reading in found])
+            for key in (
+                "j_per_input_token",
+                "above_idle_j_per_input_token",
+                "input_tok_per_s",
+                "average_w",
+            )
+        },
+    }
+
+
+def _reading(run: Mapping[str, Any]) -> dict[str, float] | None:
+    """Of one run of prefill alone; None: it has not all of the numbers."""
+    names = (
+        "gpu_j_per_total_token",
+        "gpu_average_w",
+        "gpu_loaded_idle_w",
+        "output_throughput_tok_per_s",
+        "total_throughput_tok_per_s",
+    )
+    metrics = run.get("metrics") or {}
+    if not all(name in metrics for name in names):
+        return None
+    each_j, watts, idle_w, output, both = (metrics[name]["value"] for name in names)
+    if both <= output:
+        return None
+    # The energy and its tokens are of one window, from tick to tick; only their mix is of rates.
+    of_input_j = each_j * both / (both - output)
+    return {
+        "average_w": watts,
+        "input_tok_per_s": both - output,
+        "j_per_input_token": of_input_j,
+        "above_idle_j_per_input_token": of_input_j * (1 - idle_w / watts),
+    }
 
 
 def interval(values: Sequence[float]) -> dict[str, float | int | None] | None:

@@ -57,12 +57,27 @@ def engine(sweep: Mapping[str, Any]) -> Iterator[str]:
          "ML.ENERGY v3 (other engine, real weights)", "roofline"),
         rows,
     )  # fmt: skip
+    yield from _prefill(sweep.get("prefill"))
     yield from _splits(sweep)
     yield "\nEvery run, with the client's own audit:\n"
     yield from table(
-        ("streams", "run", "window s", "J/output token", "TTFT p50 s", "client CPU", "lag p99 ms",
-         "delivered", "requests", "lengths", "findings"),
+        ("streams", "run", "window s", "J/output token", "input cached", "TTFT p50 s", "client CPU",
+         "lag p99 ms", "delivered", "requests", "lengths", "findings"),
         [_run(run) for run in sweep["runs"]],
+    )  # fmt: skip
+
+
+def _prefill(found: Mapping[str, Any] | None) -> Iterator[str]:
+    if not found:
+        return
+    yield f"\nPrefill alone: {found['concurrency']} streams, prompts of up to {found['isl_tokens']}"
+    yield "tokens, answers of one. Counted, not fitted: the card's joules in the window over its"
+    yield "input tokens; above idle: less the watts of the loaded engine left alone.\n"
+    yield from table(
+        ("valid runs", "J/input token", "above idle", "input tok/s", "W"),
+        [(f"{found['valid']}/{found['runs']}", _ci(found["j_per_input_token"], 5),
+          _ci(found["above_idle_j_per_input_token"], 5), _ci(found["input_tok_per_s"], 0),
+          _ci(found["average_w"], 1))],
     )  # fmt: skip
 
 
@@ -75,7 +90,11 @@ def _splits(sweep: Mapping[str, Any]) -> Iterator[str]:
     for r in sweep["rows"]:
         if r.get("split"):
             rows.append(split_row(r["concurrency"], "all runs", r["split"]))
-        own = [run for run in sweep["runs"] if run["concurrency"] == r["concurrency"]]
+        own = [
+            run
+            for run in sweep["runs"]
+            if run["concurrency"] == r["concurrency"] and not run.get("prefill")
+        ]
         rows += [split_row("", run["run"][-4:], run["split"]) for run in own if run.get("split")]
     yield from table(
         ("streams", "runs", "J/input token computed", "J/output token", "idle W by the fit",
@@ -111,10 +130,11 @@ def _run(run: Mapping[str, Any]) -> list[Any]:
     lag_s = client.get("loop_lag_p99_s")
     joules = metrics.get("gpu_j_per_output_token")
     return [
-        run["concurrency"],
+        f"{run['concurrency']}, prefill" if run.get("prefill") else run["concurrency"],
         run.get("status", "not read"),
         number(run.get("window_s"), 1),
         f"{joules['value']:.4f} ({joules['low']:.4f} to {joules['high']:.4f})" if joules else None,
+        share(run.get("cached_ratio")),
         number((metrics.get("ttft_s.p50") or {}).get("value"), 3),
         share(client.get("cpu_share_ratio")),
         number(None if lag_s is None else lag_s * 1e3, 1),
