@@ -30,7 +30,7 @@ from .record import Finding, MetricValue, RunRecord
 from .roles import devices_by_role, role_energies, role_metrics
 from .timeline import Window
 from .tokens import TokenTimes, token_times
-from .window import Found, run_window, steady_window
+from .window import Found, run_window, silence_findings, steady_window
 from .window_variants import ml_energy_window
 
 if TYPE_CHECKING:
@@ -176,12 +176,17 @@ def _window(
     tokens: TokenTimes,
 ) -> Found:
     window = config["window"]
+    if window["kind"] == "steady":
+        return steady_window(events, requests, tokens, min_s=window["min_s"])
     if window["kind"] == "run":
-        return run_window(events)
-    if window["kind"] == "ml_energy":
+        found = run_window(events)
+    else:
         slots = config["load"].get("concurrency")
-        return ml_energy_window(events, requests, max_num_seqs=slots)
-    return steady_window(events, requests, tokens, min_s=window["min_s"])
+        found = ml_energy_window(events, requests, max_num_seqs=slots)
+    if found.window is None:
+        return found
+    silent = silence_findings(found.window, events, tokens)
+    return Found(window=found.window, findings=(*found.findings, *silent))
 
 
 def _client_findings(raw: RawRun, requests: pd.DataFrame) -> list[Finding]:

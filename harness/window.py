@@ -52,8 +52,8 @@ def steady_window(
     The stretch between the ramp up and the drain.
 
     It starts when as many requests have finished as were ever in flight until
-    then, so that every slot has turned over once, and ends when the last
-    request was sent, after which slots empty and are not filled again. This is
+    then, so that every slot has turned over once, and ends with the last request that finished
+    before the last one was sent, after which slots empty and are not filled again. This is
     a rule about occupancy, not about a count of requests, so it holds for
     closed and open loops alike. What is still a start-up of the output rate after
     that (clocks that rise, kernels that are tuned) is cut off, by MSER, and that
@@ -75,7 +75,10 @@ def steady_window(
     if not len(sent):
         return Found(window=None, findings=(_nothing_sent(),))
     start = _turned_over(sent, ended)
-    end = int(sent[-1])
+    # From an end to an end, of which the first counts: from an end to the send that another end
+    # made room for there would be one more of them than times between them.
+    before = ended[ended <= sent[-1]]
+    end = int(before[-1]) if len(before) else int(sent[-1])
     if start is None or end <= start:
         return Found(
             window=None,
@@ -92,7 +95,7 @@ def steady_window(
     whole = Window(name="steady", start_ns=start, end_ns=end)
     window, trimmed = _trimmed(whole, tokens)
     findings = [*trimmed, *_length_findings(window, requests, min_s)]
-    findings += _silence_findings(window, tokens, sent, ended)
+    findings += silence_findings(window, events, tokens)
     findings += _trend_findings(window, tokens) or _shift_findings(window, tokens)
     return Found(window=window, findings=tuple(findings))
 
@@ -200,13 +203,9 @@ def _shift_findings(window: Window, tokens: TokenTimes) -> list[Finding]:
     return [Finding(code="window_level_shift", severity="warning", message=message)]
 
 
-def _silence_findings(
-    window: Window,
-    tokens: TokenTimes,
-    sent: npt.NDArray[np.int64],
-    ended: npt.NDArray[np.int64],
-) -> list[Finding]:
-    """Stretches of the window in which several requests waited and none of them got a token."""
+def silence_findings(window: Window, events: npt.NDArray[Any], tokens: TokenTimes) -> list[Finding]:
+    """Stretches of the window in which no request got a token although several were in flight."""
+    sent, ended = _sends(events), np.sort(events["t_ns"][events["kind"] == EventKind.END])
     found = np.clip(silences(tokens.t_ns, sent, ended), window.start_ns, window.end_ns)
     silent_s = np.diff(found, axis=1)[:, 0] / 1e9
     silent_s = silent_s[silent_s >= LEAST_S]

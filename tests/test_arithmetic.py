@@ -170,13 +170,23 @@ def closed_loop(slots: int, each_s: float, count: int) -> tuple[np.ndarray, pd.D
     return events_table(*sorted(events)), requests_table(*rows)
 
 
-def test_the_steady_window_begins_when_all_slots_turned_over_and_ends_with_the_last_send():
+def test_the_steady_window_begins_when_all_slots_turned_over_and_ends_before_the_last_send():
     events, rows = closed_loop(slots=4, each_s=1.0, count=40)
     found = steady_window(events, rows, token_times(events, rows), min_s=5)
     assert found.findings == ()
     assert found.window is not None
     assert found.window.start_ns / S == pytest.approx(1.003, abs=1e-3)
     assert found.window.end_ns / S == pytest.approx(9.003, abs=1e-3)
+
+
+def test_a_closed_loop_ends_as_many_requests_a_second_as_its_slots_turn_over():
+    """Not one more: the window runs from an end to an end, and counts one of the two."""
+    events, rows = closed_loop(slots=4, each_s=1.0, count=40)
+    tokens = token_times(events, rows)
+    window = steady_window(events, rows, tokens, min_s=5).window
+    assert window is not None
+    rates = throughput(window, rows.assign(error_kind=None), tokens, [])
+    assert rates["request_throughput_rps"].value == pytest.approx(4.0, rel=1e-6)
 
 
 def test_a_request_sent_anew_after_a_stale_connection_is_one_request():

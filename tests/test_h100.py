@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tarfile
 from pathlib import Path
 
@@ -196,6 +197,22 @@ def test_prompts_that_a_kept_engine_had_met_before_are_seen(runs):
         assert ("input_cached" in codes) == (shares[name] > 0)
     assert sorted(share > 0 for share in shares.values()) == [False] * 4 + [True] * 5
     assert shares["2850"] == pytest.approx(112 / 128)
+
+
+def test_by_the_window_of_ml_energy_all_nine_runs_are_valid(runs):
+    joules = {8: [], 64: [], 128: []}
+    for path in runs.values():
+        raw = store.load(path)
+        config = raw.manifest["config"]
+        window = {**config["window"], "kind": "ml_energy"}
+        manifest = {**raw.manifest, "config": {**config, "window": window}}
+        record = pipeline.analyse(dataclasses.replace(raw, manifest=manifest))
+        assert all(finding.severity != "invalid" for finding in record.findings)
+        streams = config["load"]["concurrency"]
+        joules[streams].append(record.metrics["gpu_j_per_output_token"].value)
+    means = {streams: np.mean(values) for streams, values in joules.items()}
+    assert [len(values) for values in joules.values()] == [3, 3, 3]
+    assert means == pytest.approx({8: 0.7459, 64: 0.3460, 128: 0.2085}, abs=5e-5)
 
 
 def test_idle_and_load_add_up_on_a_real_card(runs):
