@@ -49,6 +49,20 @@ def test_worse_better_same_cannot_tell():
     assert all(row.judged.more_runs for row in open_.rows)
 
 
+def test_runs_that_a_prefix_cache_helped_are_not_held_against_runs_that_it_did_not():
+    cold = {"tokens__input": 1000, "tokens__input_cached": 0}
+    warm = {"tokens__input": 1000, "tokens__input_cached": 880}
+    base, cand = side("base", ROUND, **cold), side("cand", ROUND, start=1, **warm)
+    with pytest.raises(ConfigError, match=r"served 0% .*\(base\) and 88% .*\(cand\)") as caught:
+        compare(base, cand)
+    assert "--allow input_cached" in caught.value.remedy
+    allowed = compare(base, cand, allow=["input_cached"])
+    assert any("input_cached" in finding.message for finding in allowed.findings)
+    for cached in (90, None):
+        like = {"tokens__input": 1000, "tokens__input_cached": cached}
+        assert compare(base, side("cand", ROUND, start=1, **like)).word == "same"
+
+
 def test_throughput_is_better_when_higher():
     found = compare(side("base", ROUND), side("cand", times(1.06), start=1))
     row = next(row for row in found.rows if row.key == SPEED)

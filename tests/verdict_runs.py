@@ -34,7 +34,7 @@ def record(
         factor: above 1 is worse.
         minute: when it began.
         kind: of its power.
-        changed: `section__key=value` below config or provenance, dots as `__`.
+        changed: `section__key=value` below config, provenance or tokens, dots as `__`.
     """
     one = golden()
     metrics = {}
@@ -46,16 +46,18 @@ def record(
             value, value=value.value * scale, low=None, high=None, interval=None
         )
     config, provenance = copy.deepcopy(one.config), copy.deepcopy(one.provenance)
+    tokens = dict(one.tokens)
     provenance["anchor"]["t_wall_ns"] += minute * MINUTE_NS
     for path, value in changed.items():
-        place: Any = {"config": config, "provenance": provenance}
+        place: Any = {"config": config, "provenance": provenance, "tokens": tokens}
         *way, last = path.split("__")
         for step in way:
             place = place.setdefault(step, {})
         place[last] = value
     return dataclasses.replace(
-        one, run_id=run_id, metrics=metrics, power_kind=kind, config=config, provenance=provenance
-    )
+        one, run_id=run_id, metrics=metrics, power_kind=kind, config=config, provenance=provenance,
+        tokens=tokens,
+    )  # fmt: skip
 
 
 def side(label: str, factors: list[float], *, start: int = 0, **changed: Any) -> RunSet:

@@ -27,6 +27,8 @@ _VOLATILE: Final = {
     "exit_code",
     "model_sha256",
 }
+_CACHED_RATIO: Final = 0.10
+"""Shares of cached input of like runs may differ by this: what a cache holds is in part chance."""
 _ABOUT_THE_RUN: Final = ("anchor", "client_", "power", "engine.port")
 
 
@@ -110,7 +112,26 @@ def _check(sets: Sequence[RunSet], allow: Sequence[str]) -> list[str]:
             if key in NEVER_ALLOWED
             else f"make like runs, or say that it may differ: `--allow {key}`",
         )
-    return allowed
+    return allowed + _cached_alike(known, allow)
+
+
+def _cached_alike(known: Sequence[tuple[str, RunRecord]], allow: Sequence[str]) -> list[str]:
+    """Refuse runs of which some computed input that others had from a prefix cache."""
+    shares = [
+        (record.tokens["input_cached"] / record.tokens["input"], f"{record.run_id} ({label})")
+        for label, record in known
+        if record.tokens.get("input") and record.tokens.get("input_cached") is not None
+    ]
+    if not shares or (most := max(shares))[0] - (least := min(shares))[0] <= _CACHED_RATIO:
+        return []
+    if _is_allowed("input_cached", allow):
+        return ["input_cached"]
+    raise ConfigError(
+        f"the runs are not alike: a prefix cache served {least[0]:.0%} of the input of {least[1]} "
+        f"and {most[0]:.0%} of that of {most[1]}",
+        remedy="use another run.seed on an engine that has met the prompts, or start it anew; if "
+        "the cache is what is compared: `--allow input_cached`",
+    )
 
 
 def like_values(record: RunRecord) -> dict[str, str]:
