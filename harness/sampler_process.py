@@ -20,7 +20,8 @@ from . import plugins
 from .errors import ConfigError, JoulemarkError
 from .journal import JournalWriter
 from .rounds import Call, Round, rounds_of
-from .schedule import Burst, Grid, Slow, read_cost_s
+from .schedule import Aimed, Burst, Grid, Slow, aimed, read_cost_s
+from .ticking import SLOW_READ_S
 from .timeline import POWER_DTYPE
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class _Loop:
         self.calls = calls
         self.grids: list[Grid] = []
         self.slow: list[Slow] = []
+        self.aimed: Aimed | None = None
+        self.counter_period_ns: int | None = None
         self.burst: Burst | None = None
         self.stopped = False
         self._parent = os.getppid()
@@ -71,20 +74,41 @@ class _Loop:
             chosen = [call for call in self._fast() if call.counts == counts]
             if chosen:
                 rounds = rounds_of(chosen)
-                cost_s = sum(read_cost_s(one, self.journal) for one in rounds)
+                costs_s = [read_cost_s(one, self.journal) for one in rounds]
                 most = MAX_COUNTER_BUSY_RATIO if counts else MAX_BUSY_RATIO
-                period_s = max(1 / hertz, cost_s / most)
-                self.grids.append(Grid(rounds, round(period_s * 1e9), dithered=counts))
+                period_ns = round(max(1 / hertz, sum(costs_s) / most) * 1e9)
+                if counts:
+                    self.counter_period_ns = period_ns
+                    rounds = self._aim(rounds, costs_s, hertz, period_ns)
+                if rounds:
+                    self.grids.append(Grid(rounds, period_ns, dithered=counts))
         self._regular = [one for grid in self.grids for one in grid.rounds]
+        self._regular += self.aimed.rounds if self.aimed is not None else []
         self._regular += [one for slow in self.slow for one in slow.rounds]
         now_ns = time.perf_counter_ns()
         for grid in self.grids:
             grid.begin(now_ns)
         self.mark(now_ns, whole=True)
 
+    def _aim(
+        self, rounds: list[Round], costs_s: list[float], hertz: float, period_ns: int
+    ) -> list[Round]:
+        """Give the slow counters a schedule of their own; the quick ones are left."""
+        slow = [
+            cost_s > SLOW_READ_S * len(one.calls)
+            for one, cost_s in zip(rounds, costs_s, strict=True)
+        ]
+        if not any(slow):
+            return rounds
+        chosen = [one for one, is_slow in zip(rounds, slow, strict=True) if is_slow]
+        self.aimed = aimed(chosen, hertz, period_ns, MAX_COUNTER_BUSY_RATIO)
+        return [one for one, is_slow in zip(rounds, slow, strict=True) if not is_slow]
+
     def mark(self, t_ns: int, *, whole: bool = False) -> None:
         """Begin a burst for an edge announced at *t_ns*."""
-        counters = [call for call in self._fast() if call.counts]
+        counters = [call for grid in self.grids if grid.dithered for one in grid.rounds for call in one.calls]
+        if self.aimed is not None and not whole:
+            self.aimed.mark()
         now_ns = time.perf_counter_ns()
         if counters:
             until_ns = t_ns + BURST_LIMIT_NS
@@ -96,11 +120,14 @@ class _Loop:
     def run(self) -> None:
         """Read on time until told to stop, or until nobody is left to tell us."""
         # An edge announced just before the end still gets its tick.
-        while not self.stopped or self.burst is not None:
+        power = next((grid for grid in self.grids if not grid.dithered), None)
+        while not self.stopped or self._edge_open():
             now_ns = time.perf_counter_ns()
             due_ns = now_ns + FLUSH_NS if self.burst is None else self.burst.due_ns
             for grid in self.grids:
                 due_ns = min(due_ns, grid.due_ns)
+            if self.aimed is not None:
+                due_ns = min(due_ns, self.aimed.due_ns)
             inputs = () if self.stopped else (0,)
             if select.select(inputs, (), (), max(due_ns - now_ns, 0) / 1e9)[0]:
                 self._listen()
@@ -108,6 +135,8 @@ class _Loop:
             for grid in self.grids:
                 if grid.due_ns <= now_ns:
                     grid.run(self.journal)
+            if self.aimed is not None and self.aimed.due_ns <= now_ns:
+                self.aimed.run(self.journal, power)
             if self.burst is not None and self.burst.due_ns <= now_ns:
                 self.burst.run(self.journal)
                 if not self.burst.rounds:
@@ -117,6 +146,9 @@ class _Loop:
         for slow in self.slow:
             slow.done.set()
             slow.drain(self.journal)
+
+    def _edge_open(self) -> bool:
+        return self.burst is not None or (self.aimed is not None and self.aimed.aims.busy)
 
     def _listen(self) -> None:
         data = os.read(0, 65536)
