@@ -21,18 +21,20 @@ SLACK_NS: Final = 200_000.0
 _SEEN: Final = 3
 """Successive ticks to begin with."""
 _SEEK_NS: Final = 1_000_000_000
+_SEEK_PAUSES: Final = 2.0
 _PAUSE_NS: Final = 1_000_000
 _BURST_NS: Final = 150_000_000
 _BACK_OFF_NS: Final = 10_000_000_000
 _BACK_OFF_LIMIT_NS: Final = 600_000_000_000
 _MARGIN_NS: Final = 300_000
-_WIDE_RATIO: Final = 0.15
-"""While a tick is known no better than to this share of the period, each is looked for."""
-_FAR_TICKS: Final = 16
-"""Once it is known well, one of so many is."""
+_NARROW_READS: Final = 2.0
+"""Ticks are known well where they are known to so many times the duration of a read."""
+_FAR_TICKS: Final = (4, 16)
+"""Once they are, one of so many is read around: the fewest where reads are few, as the budget has it."""
 _TAKEN: Final = 64
 _FEW: Final = 16
 _EARLY_RATIO: Final = 0.8
+_ROUNDED: Final = 0.05
 _LATE_NS: Final = 5_000_000_000
 """Reads around a tick that lies where power is due: one in so long makes power late."""
 _TURNS: Final = 8
@@ -91,6 +93,8 @@ class Aim:
     """After that it would tell nothing."""
     around: bool = False
     """The next read is one around the tick, which is worth being late with power for."""
+    far: int = _FAR_TICKS[0]
+    """One of how many ticks is read around, once they are known well."""
     owed: int = 0
     """Ticks still to be read one by one, for an announced edge."""
     seeking: bool = False
@@ -158,7 +162,9 @@ class Aim:
         """
         self.around, self.close_ns = False, math.inf
         if self._burst_until_ns or self.seeking:
-            self.open_ns = self._last_ns + _PAUSE_NS
+            # Whoever is sought has time: what counts is that each tick is seen.
+            pause_ns = 0 if self._burst_until_ns else round(_SEEK_PAUSES * self.reads.usual_ns)
+            self.open_ns = max(self._last_ns + _PAUSE_NS, now_ns + pause_ns)
             return False
         if self.ticks is None:
             self.open_ns = self._dithered_ns(now_ns)
@@ -188,10 +194,10 @@ class Aim:
     @property
     def learning(self) -> bool:
         """The lattice is not yet known as well as it will be."""
-        return self._around_every < _FAR_TICKS
+        return self._around_every < _FAR_TICKS[0]
 
     def _around_ns(self, low_ns: float, high_ns: float, usual_ns: float) -> float:
-        if high_ns - low_ns > 4 * usual_ns:
+        if high_ns - low_ns > _NARROW_READS * usual_ns:
             return (low_ns + high_ns - usual_ns) / 2
         share = (self._dither * GOLDEN) % 1.0
         # Some end before the tick: what they show tells of ticks that come too soon.
@@ -202,14 +208,16 @@ class Aim:
         if ticks is None:
             return
         self._dither += 1
-        low_ns, high_ns = ticks.span_ns(self.wanted + self._around_every)
-        wide = high_ns - low_ns > _WIDE_RATIO * ticks.period_ns
-        self._around_every = 1 if wide else min(2 * self._around_every, _FAR_TICKS)
+        low_ns, high_ns = ticks.span_ns(self.wanted + 2 * self._around_every)
+        if high_ns - low_ns < _NARROW_READS * self.reads.usual_ns:
+            self._around_every *= 2
+        self._around_every = min(self._around_every, self.far)
         self._around_tick = self.wanted + self._around_every
 
     def seek(self, now_ns: int) -> None:
         """Begin to look for ticks."""
         self.seeking, self._sought_ns, self._brackets = True, now_ns, []
+        self._value = math.nan
 
     def _seek(self, before_ns: int, after_ns: int, value: float, *, changed: bool) -> None:
         if changed and not math.isnan(self._value):
@@ -240,6 +248,16 @@ class Aim:
         self.seek_at_ns = now_ns + self._back_off_ns
         self._number = (now_ns - self.begun_ns) // self.grid_ns
         self._back_off_ns = min(2 * self._back_off_ns, _BACK_OFF_LIMIT_NS)
+
+    def facts(self, now_ns: int, every: int) -> dict[str, float | None]:
+        """What the sampler's audit says of it, at the end."""
+        lasted_s = (now_ns - self.begun_ns) / 1e9
+        return {
+            "aimed_ratio": self.aimed_s(now_ns) / lasted_s if lasted_s > 0 else None,
+            "period_ms": None if self.ticks is None else self.ticks.period_ns / 1e6,
+            "one_tick_in": None if self.ticks is None else every,
+            "given_up": self.losses,
+        }
 
     def aimed_s(self, now_ns: int) -> float:
         """For how long reads were aimed so far."""
@@ -283,16 +301,22 @@ class Aims:
     _late_ns: int = 0
 
     def every(self) -> int:
-        """One of how many ticks is read."""
-        known = [aim for aim in self.all_aims if aim.ticks is not None]
-        if not known:
+        """One of how many ticks is read; and so often as the rest of the budget has it, around one."""
+        periods_ns = [aim.ticks.period_ns for aim in self.all_aims if aim.ticks is not None]
+        if not periods_ns:
             return 1
-        round_ns = sum(aim.reads.mean_ns for aim in self.all_aims)
-        period_ns = statistics.median(aim.ticks.period_ns for aim in known if aim.ticks is not None)
-        # Reads around ticks come on top.
-        spare = self.busy_ratio - round_ns / (period_ns * _FAR_TICKS)
-        least = max(round_ns / max(spare, 0.01), 1e9 / self.most_hz)
-        return max(math.ceil(least / period_ns - 0.01), 1)
+        period_ns = statistics.median(periods_ns)
+        share = sum(aim.reads.mean_ns for aim in self.all_aims) / period_ns
+        few, many = _FAR_TICKS
+        spare = max(self.busy_ratio - share / many, 0.01)
+        least = max(share / spare, 1e9 / self.most_hz / period_ns)
+        # A twentieth more than the budget is not worth leaving out every second tick.
+        every = max(math.ceil(least - _ROUNDED), 1)
+        left = self.busy_ratio / 2 - share / every
+        far = min(max(math.ceil(share / left), few), many) if left > 0 else many
+        for aim in self.all_aims:
+            aim.far = far
+        return every
 
     def announce(self, now_ns: int) -> None:
         """An edge has been announced."""

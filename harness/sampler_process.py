@@ -51,8 +51,9 @@ class _Loop:
         self.calls = calls
         self.grids: list[Grid] = []
         self.slow: list[Slow] = []
+        self.power: Grid | None = None
         self.aimed: Aimed | None = None
-        self.counter_period_ns: int | None = None
+        self.rates_hz: dict[str, float] = {}
         self.burst: Burst | None = None
         self.stopped = False
         self._parent = os.getppid()
@@ -77,11 +78,12 @@ class _Loop:
                 costs_s = [read_cost_s(one, self.journal) for one in rounds]
                 most = MAX_COUNTER_BUSY_RATIO if counts else MAX_BUSY_RATIO
                 period_ns = round(max(1 / hertz, sum(costs_s) / most) * 1e9)
+                self.rates_hz["counter" if counts else "power"] = 1e9 / period_ns
                 if counts:
-                    self.counter_period_ns = period_ns
                     rounds = self._aim(rounds, costs_s, hertz, period_ns)
                 if rounds:
                     self.grids.append(Grid(rounds, period_ns, dithered=counts))
+        self.power = next((grid for grid in self.grids if not grid.dithered), None)
         self._regular = [one for grid in self.grids for one in grid.rounds]
         self._regular += self.aimed.rounds if self.aimed is not None else []
         self._regular += [one for slow in self.slow for one in slow.rounds]
@@ -106,7 +108,8 @@ class _Loop:
 
     def mark(self, t_ns: int, *, whole: bool = False) -> None:
         """Begin a burst for an edge announced at *t_ns*."""
-        counters = [call for grid in self.grids if grid.dithered for one in grid.rounds for call in one.calls]
+        quick = [one for grid in self.grids if grid.dithered for one in grid.rounds]
+        counters = [call for one in quick for call in one.calls]
         if self.aimed is not None and not whole:
             self.aimed.mark()
         now_ns = time.perf_counter_ns()
@@ -120,23 +123,17 @@ class _Loop:
     def run(self) -> None:
         """Read on time until told to stop, or until nobody is left to tell us."""
         # An edge announced just before the end still gets its tick.
-        power = next((grid for grid in self.grids if not grid.dithered), None)
         while not self.stopped or self._edge_open():
             now_ns = time.perf_counter_ns()
-            due_ns = now_ns + FLUSH_NS if self.burst is None else self.burst.due_ns
-            for grid in self.grids:
-                due_ns = min(due_ns, grid.due_ns)
-            if self.aimed is not None:
-                due_ns = min(due_ns, self.aimed.due_ns)
             inputs = () if self.stopped else (0,)
-            if select.select(inputs, (), (), max(due_ns - now_ns, 0) / 1e9)[0]:
+            if select.select(inputs, (), (), max(self._due_ns(now_ns) - now_ns, 0) / 1e9)[0]:
                 self._listen()
             now_ns = time.perf_counter_ns()
             for grid in self.grids:
                 if grid.due_ns <= now_ns:
                     grid.run(self.journal)
             if self.aimed is not None and self.aimed.due_ns <= now_ns:
-                self.aimed.run(self.journal, power)
+                self.aimed.run(self.journal, self.power)
             if self.burst is not None and self.burst.due_ns <= now_ns:
                 self.burst.run(self.journal)
                 if not self.burst.rounds:
@@ -146,6 +143,17 @@ class _Loop:
         for slow in self.slow:
             slow.done.set()
             slow.drain(self.journal)
+
+    def missed(self) -> int:
+        """Times that were left out because what was before them was late."""
+        aims = [] if self.aimed is None else self.aimed.aims.all_aims
+        return sum(each.missed for each in (*self.grids, *aims))
+
+    def _due_ns(self, now_ns: int) -> int:
+        due_ns = now_ns + FLUSH_NS if self.burst is None else self.burst.due_ns
+        for grid in self.grids:
+            due_ns = min(due_ns, grid.due_ns)
+        return due_ns if self.aimed is None else min(due_ns, self.aimed.due_ns)
 
     def _edge_open(self) -> bool:
         return self.burst is not None or (self.aimed is not None and self.aimed.aims.busy)
@@ -277,7 +285,7 @@ def main() -> None:
     gc.freeze()
     loop.start(order["power_hz"], order["counter_hz"])
     journal.flush()
-    _say({"header": header, "facts": facts, "rates_hz": _rates(loop)})
+    _say({"header": header, "facts": facts, "rates_hz": loop.rates_hz})
     # What starting cost (imports, opening the driver) is not what sampling costs.
     cpu_ns, t_ns = time.process_time_ns(), time.perf_counter_ns()
     try:
@@ -289,7 +297,8 @@ def main() -> None:
         _say(
             {
                 "facts_at_stop": {name: session.facts() for name, session in sessions.items()},
-                "missed": sum(grid.missed for grid in loop.grids),
+                "missed": loop.missed(),
+                "aimed": {} if loop.aimed is None else loop.aimed.facts(),
                 "cpu_s": cpu_ns / 1e9,
                 "wall_s": t_ns / 1e9,
             }
@@ -298,10 +307,6 @@ def main() -> None:
         return
     for session in sessions.values():
         session.close()
-
-
-def _rates(loop: _Loop) -> dict[str, float]:
-    return {"counter" if grid.dithered else "power": 1e9 / grid.period_ns for grid in loop.grids}
 
 
 if __name__ == "__main__":

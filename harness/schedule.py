@@ -105,6 +105,15 @@ class Aimed:
         """When to look again."""
         return self.aims.next_ns
 
+    def facts(self) -> dict[str, dict[str, float | None]]:
+        """Channel → how its reads were aimed."""
+        now_ns = time.perf_counter_ns()
+        every = self.aims.every()
+        return {
+            one.calls[0].channels[0].name: aim.facts(now_ns, every)
+            for one, aim in zip(self.rounds, self.aims.all_aims, strict=True)
+        }
+
     def mark(self) -> None:
         """Read the ticks around now."""
         self.aims.announce(time.perf_counter_ns())

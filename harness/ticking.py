@@ -19,6 +19,16 @@ _DRIFT_NS: Final = 2e4
 Corner = tuple[float, float]
 
 
+@dataclass(frozen=True, slots=True)
+class _Unsure:
+    """A reading that may have shown any of several ticks."""
+
+    before_ns: float
+    after_ns: float
+    least: int
+    greatest: int
+
+
 @dataclass(slots=True)
 class Ticking:
     """
@@ -41,6 +51,9 @@ class Ticking:
     number: int
     slack_ns: float
     at: int | None
+    settled: int | None = None
+    """What the reading before the latest one showed, if only the latest one tells."""
+    _unsure: _Unsure | None = None
 
     def span_ns(self, tick: int) -> tuple[float, float]:
         """Between which instants a tick can be."""
@@ -74,19 +87,37 @@ class Ticking:
             False: no lattice is left; do not ask this object again.
         """
         least, greatest = self.shown(before_ns, after_ns)
+        self.settled = None
         if self.at is not None:
             least = max(least, self.at + 1) if changed else least
             greatest = greatest if changed else self.at
+        elif self._unsure is not None:
+            # The one before showed one of several: that of this one, or an earlier one.
+            old = self._unsure
+            if changed:
+                least = max(least, old.least + 1)
+            else:
+                least, greatest = max(least, old.least), min(greatest, old.greatest)
         if least > greatest:
             return False
-        self.at = least if least == greatest else None
-        if self.at is None:
+        if least < greatest:
+            self.at = None
+            self._unsure = _Unsure(before_ns, after_ns, least, greatest)
             return True
-        self._not_after(self.at, after_ns + self.slack_ns)
-        self._not_before(self.at + 1, before_ns - self.slack_ns)
-        if self.corners and self.at - self.number > _REBASE_TICKS:
-            self._rebase(self.at)
+        unsure, self._unsure, self.at = self._unsure, None, least
+        if unsure is not None:
+            earlier = min(unsure.greatest, least - 1) if changed else least
+            if not changed or earlier == unsure.least:
+                self.settled = earlier
+                self._showed(earlier, unsure.before_ns, unsure.after_ns)
+        self._showed(least, before_ns, after_ns)
+        if self.corners and least - self.number > _REBASE_TICKS:
+            self._rebase(least)
         return bool(self.corners)
+
+    def _showed(self, tick: int, before_ns: float, after_ns: float) -> None:
+        self._not_after(tick, after_ns + self.slack_ns)
+        self._not_before(tick + 1, before_ns - self.slack_ns)
 
     def _not_after(self, tick: int, t_ns: float) -> None:
         k, limit = tick - self.number, t_ns - self.base_ns

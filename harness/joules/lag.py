@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.timeline import ReadStatus
 
-from . import lattice
+from . import following, lattice
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -71,7 +71,8 @@ def estimate(knots: Knots, average: PowerTrace | None, window: Window) -> Lag:
     near = (knots.high_ns > window.start_ns - _REACH_NS) & (
         knots.low_ns < window.end_ns + _REACH_NS
     )
-    t_ns = _ticks_ns(knots.low_ns[near], knots.high_ns[near])
+    number = following.told(knots.number, near)
+    t_ns = _ticks_ns(knots.low_ns[near], knots.high_ns[near], number)
     if t_ns is None:
         return NONE
     u_ns, watts = _updates(average)
@@ -84,10 +85,12 @@ def estimate(knots: Knots, average: PowerTrace | None, window: Window) -> Lag:
 
 
 def _ticks_ns(
-    low_ns: npt.NDArray[np.float64], high_ns: npt.NDArray[np.float64]
+    low_ns: npt.NDArray[np.float64],
+    high_ns: npt.NDArray[np.float64],
+    number: npt.NDArray[np.int64] | None,
 ) -> npt.NDArray[np.float64] | None:
     random = np.random.default_rng(1)
-    fitted = lattice.fit(low_ns, high_ns, random, 50)
+    fitted = lattice.fit(low_ns, high_ns, random, 50, number=number)
     if fitted is None:
         return None
     drawn = fitted.draw_ns(random, np.arange(len(low_ns)), low_ns, high_ns)

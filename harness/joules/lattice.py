@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from . import polygon
+from .following import UNKNOWN
 from .numbering import JITTER_LIMIT_RATIO, allowed, numbered
 from .steadiness import Steadiness, steadiness
 
@@ -110,6 +111,7 @@ def fit(
     *,
     energy_j: npt.NDArray[np.float64] | None = None,
     quantum_j: float = 0.0,
+    number: npt.NDArray[np.int64] | None = None,
 ) -> Lattice | None:
     """
     Draw regular lattices that pass through all brackets.
@@ -126,19 +128,24 @@ def fit(
         draws: how many lattices.
         energy_j: shape (n,): what the counter showed; an even rise tells of even ticks.
         quantum_j: its step.
+        number: shape (n,): which tick each is; None: that is to be found out.
 
     Returns:
         None if there are too few ticks, or if they are on no lattice.
     """
     # Several ticks may have fallen into a bracket this wide; it is numbered at the end.
     narrow = high_ns - low_ns < _WIDE_RATIO * _usual_step((low_ns + high_ns) / 2)
+    if number is not None:
+        narrow = number != UNKNOWN
     if np.count_nonzero(narrow) < MIN_TICKS:
         return None
     base_ns = float(low_ns[narrow][0])
     low, high = low_ns[narrow] - base_ns, high_ns[narrow] - base_ns
     shown_j = None if energy_j is None else energy_j[narrow]
-    number = numbered(
-        low, high, low_ns - base_ns, high_ns - base_ns, shown_j, most_ns=_JITTERS[-1][1]
+    number = (
+        numbered(low, high, low_ns - base_ns, high_ns - base_ns, shown_j, most_ns=_JITTERS[-1][1])
+        if number is None
+        else number[narrow] - number[narrow][0]
     )
     if number is None:
         return None
