@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
+from benchmarks.gpu import polls
+from benchmarks.gpu.arithmetic import changes, regular
 from harness.aim import GOLDEN, Aim, Aims
 from harness.emulator import make, waveform
 from harness.emulator.model import SensorModel
@@ -83,24 +85,20 @@ class Recorded:
         return took_ns, float(self.tick_j[max(tick, 0)])
 
 
-def recorded(path: Path, *, period_ns: float, first_ns: float) -> Recorded:
-    """
-    A device that plays back an archive of back-to-back reads.
-
-    Args:
-        path: with `rows` of start, end (ns) and mJ.
-        period_ns: of the lattice that goes through all its changes.
-        first_ns: an instant of that lattice.
-    """
-    with np.load(path) as found:
-        start_ns, end_ns, millijoules = found["rows"].T
-    moved = np.flatnonzero(np.diff(millijoules) > 0) + 1
-    number = np.floor((end_ns[moved] - first_ns) / period_ns)
+def recorded(path: Path) -> Recorded:
+    """A device that plays back an archive of back-to-back reads, its ticks on the one lattice."""
+    found = polls.trace(path, "measured")
+    moved = changes(found)
+    ticks = regular(moved)
+    if ticks is None:
+        msg = f"no lattice goes through all changes of {path}"
+        raise ValueError(msg)
+    start_ns = found.t_before_ns
     return Recorded(
         start_ns,
-        end_ns - start_ns,
-        np.concatenate(([start_ns[0]], first_ns + number * period_ns)),
-        np.concatenate(([millijoules[0]], millijoules[moved])) / 1e3,
+        found.t_after_ns - start_ns,
+        np.concatenate((start_ns[:1], ticks.instant_ns)),
+        np.concatenate((found.value[:1], moved.value)),
     )
 
 

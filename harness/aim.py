@@ -21,7 +21,7 @@ SLACK_NS: Final = 200_000.0
 _SEEN: Final = 3
 """Successive ticks to begin with."""
 _SEEK_NS: Final = 1_000_000_000
-_SEEK_PAUSES: Final = 2.0
+_SEEK_PAUSES: Final = 1.0
 _PAUSE_NS: Final = 1_000_000
 _BURST_NS: Final = 150_000_000
 _BACK_OFF_NS: Final = 10_000_000_000
@@ -29,14 +29,26 @@ _BACK_OFF_LIMIT_NS: Final = 600_000_000_000
 _MARGIN_NS: Final = 300_000
 _NARROW_READS: Final = 2.0
 """Ticks are known well where they are known to so many times the duration of a read."""
+_LOST_RATIO: Final = 0.7
+"""Ticks that can be anywhere in a period cannot be counted."""
+_WIDE_READS: Final = 4.0
+_EARLY_READS: Final = 1.5
+_SENTINEL: Final = 4
+"""One in so many reads around a tick is before it."""
+_PATIENCE: Final = 12
+"""After so many reads around ticks they become fewer all the same."""
 _FAR_TICKS: Final = (4, 16)
 """Once they are, one of so many is read around: the fewest where reads are few, as the budget has it."""
 _TAKEN: Final = 64
 _FEW: Final = 16
 _EARLY_RATIO: Final = 0.8
+_LEAD: Final = 0.22
+_USED_RATIO: Final = 0.75
+_ANNOUNCED_LEAD: Final = 0.8
 _ROUNDED: Final = 0.05
-_LATE_NS: Final = 5_000_000_000
-"""Reads around a tick that lies where power is due: one in so long makes power late."""
+_LATE_NS: Final = 1_000_000
+_HOLD_NS: Final = 2_000_000_000
+"""After a read around a tick has made power late by more, there is none for so long."""
 _TURNS: Final = 8
 _ANNOUNCED: Final = 3
 """Ticks read one by one for an announced edge: that before it, and two after it."""
@@ -50,7 +62,6 @@ class Durations:
     mean_ns: float = 0.0
     long_ns: float = 0.0
     """One in ten takes longer."""
-    longest_ns: float = 0.0
     count: int = 0
     _latest_ns: deque[int] = field(default_factory=lambda: deque(maxlen=_TAKEN))
 
@@ -64,7 +75,6 @@ class Durations:
         self.usual_ns = ordered[len(ordered) // 2]
         self.mean_ns = sum(ordered) / len(ordered)
         self.long_ns = ordered[9 * len(ordered) // 10]
-        self.longest_ns = ordered[-1]
 
 
 @dataclass(slots=True)
@@ -91,10 +101,16 @@ class Aim:
     """When the next read may start."""
     close_ns: float = math.inf
     """After that it would tell nothing."""
+    earliest_ns: float = math.inf
+    """Before that, a read around the tick would tell nothing."""
     around: bool = False
     """The next read is one around the tick, which is worth being late with power for."""
+    lead_ns: float = 0.0
+    """How long before the next tick one is read."""
     far: int = _FAR_TICKS[0]
     """One of how many ticks is read around, once they are known well."""
+    hold_until_ns: int = 0
+    """No reads around ticks until then."""
     owed: int = 0
     """Ticks still to be read one by one, for an announced edge."""
     seeking: bool = False
@@ -103,7 +119,10 @@ class Aim:
     aimed_ns: int = 0
     losses: int = 0
     missed: int = 0
-    reads: Durations = field(default_factory=lambda: Durations())
+    late: Durations = field(default_factory=Durations)
+    """Of reads late in a tick."""
+    near: Durations = field(default_factory=Durations)
+    """Of all others: a driver that is busy with a tick may let its reader wait."""
     _value: float = math.nan
     _last_ns: int = 0
     _fresh: bool = False
@@ -115,12 +134,14 @@ class Aim:
     _dither: int = 0
     _around_tick: int = 0
     _around_every: int = 1
+    _tried: int = 0
     _aimed_from_ns: int = 0
 
     def took(self, before_ns: int, after_ns: int, value: float) -> None:
         """Take a reading into account; NaN: there was none."""
         changed = value != self._value
-        self.reads.add(after_ns - before_ns)
+        aimed_late = self.ticks is not None and not self.around and not self.owed
+        (self.late if aimed_late else self.near).add(after_ns - before_ns)
         if self.ticks is not None:
             if math.isnan(value) or not self.ticks.follow(before_ns, after_ns, changed=changed):
                 self._lose(after_ns)
@@ -143,6 +164,11 @@ class Aim:
         if self.ticks.at is not None and self.ticks.at >= least:
             self.owed, self.wanted = _ANNOUNCED - 1, self.ticks.at + 1
         self._around_tick = min(self._around_tick, least + 1)
+
+    @property
+    def reads(self) -> Durations:
+        """Those late in a tick, once there are some."""
+        return self.late if self.late.count >= _SEEN else self.near
 
     @property
     def busy(self) -> bool:
@@ -174,15 +200,23 @@ class Aim:
         if self.ticks.at is not None and self.ticks.at >= self.wanted:
             return True
         low_ns, high_ns = self.ticks.span_ns(self.wanted)
+        if high_ns - low_ns > _LOST_RATIO * self.ticks.period_ns:
+            self._lose(now_ns)
+            return self.plan(now_ns)
         usual_ns = self.reads.usual_ns
-        if self.wanted >= self._around_tick:
+        if self.wanted >= self._around_tick and (now_ns >= self.hold_until_ns or self.learning):
             start_ns = self._around_ns(low_ns, high_ns, usual_ns)
             if now_ns <= high_ns:
                 self.open_ns, self.close_ns, self.around = round(start_ns), high_ns, True
+                self.earliest_ns = low_ns
                 return False
             self._around_tick = self.wanted + self._around_every
-        self.open_ns = round(high_ns + _MARGIN_NS)
-        self.close_ns = self.ticks.span_ns(self.wanted + 1)[0] - usual_ns - _MARGIN_NS
+        # Late in the tick: the driver is no longer busy with it, and that the next one has not
+        # come yet is worth knowing.
+        next_ns = self.ticks.span_ns(self.wanted + 1)[0]
+        self.close_ns = next_ns - usual_ns - _MARGIN_NS
+        lead_ns = self.lead_ns if not self.owed else _ANNOUNCED_LEAD * self.ticks.period_ns
+        self.open_ns = round(max(high_ns + _MARGIN_NS, next_ns - lead_ns))
         return max(now_ns, self.open_ns) > self.close_ns
 
     def next_tick(self, now_ns: int) -> int:
@@ -197,21 +231,31 @@ class Aim:
         return self._around_every < _FAR_TICKS[0]
 
     def _around_ns(self, low_ns: float, high_ns: float, usual_ns: float) -> float:
-        if high_ns - low_ns > _NARROW_READS * usual_ns:
-            return (low_ns + high_ns - usual_ns) / 2
-        share = (self._dither * GOLDEN) % 1.0
-        # Some end before the tick: what they show tells of ticks that come too soon.
-        return low_ns - 2 * usual_ns + share * (high_ns - low_ns + 2 * usual_ns)
+        if not self.learning and self._dither % _SENTINEL == _SENTINEL - 1:
+            # Over before the tick can be: what it shows tells of ticks that come too soon.
+            return low_ns - _EARLY_READS * usual_ns
+        # Begun much before the tick or after it, it would tell less; and a driver that is busy
+        # with a tick lets readers wait.
+        aside = (self._dither * GOLDEN) % 1.0 - 0.5
+        return (low_ns + high_ns - usual_ns) / 2 + aside * (high_ns - low_ns) / 2
 
     def _around_done(self) -> None:
         ticks = self.ticks
         if ticks is None:
             return
         self._dither += 1
-        low_ns, high_ns = ticks.span_ns(self.wanted + 2 * self._around_every)
-        if high_ns - low_ns < _NARROW_READS * self.reads.usual_ns:
-            self._around_every *= 2
-        self._around_every = min(self._around_every, self.far)
+        usual_ns, every = self.reads.usual_ns, self._around_every
+        now_ns, twice_ns = (
+            high_ns - low_ns
+            for low_ns, high_ns in (ticks.span_ns(self.wanted + k * every) for k in (1, 2))
+        )
+        self._tried += 1
+        if twice_ns < _NARROW_READS * usual_ns or self._tried > _PATIENCE:
+            every *= 2
+            self._tried = 0
+        elif now_ns > _WIDE_READS * usual_ns:
+            every //= 2
+        self._around_every = max(min(every, self.far), 1)
         self._around_tick = self.wanted + self._around_every
 
     def seek(self, now_ns: int) -> None:
@@ -298,7 +342,8 @@ class Aims:
     busy_ratio: float
     next_ns: int = 0
     """When the next read may start."""
-    _late_ns: int = 0
+    _until_ns: float = math.inf
+    _step_ns: float = math.inf
 
     def every(self) -> int:
         """One of how many ticks is read; and so often as the rest of the budget has it, around one."""
@@ -306,16 +351,24 @@ class Aims:
         if not periods_ns:
             return 1
         period_ns = statistics.median(periods_ns)
-        share = sum(aim.reads.mean_ns for aim in self.all_aims) / period_ns
+        late, near = (
+            sum(each.mean_ns for each in durations) / period_ns
+            for durations in (
+                [aim.reads for aim in self.all_aims],
+                [aim.near for aim in self.all_aims],
+            )
+        )
         few, many = _FAR_TICKS
-        spare = max(self.busy_ratio - share / many, 0.01)
-        least = max(share / spare, 1e9 / self.most_hz / period_ns)
+        least = max(
+            late / max(self.busy_ratio - near / many, 0.01), 1e9 / self.most_hz / period_ns
+        )
         # A twentieth more than the budget is not worth leaving out every second tick.
         every = max(math.ceil(least - _ROUNDED), 1)
-        left = self.busy_ratio / 2 - share / every
-        far = min(max(math.ceil(share / left), few), many) if left > 0 else many
+        left = _USED_RATIO * self.busy_ratio - late / every
+        far = min(max(math.ceil(near / left), few), many) if left > 0 else many
+        lead_ns = max(_LEAD * period_ns, 2 * sum(aim.reads.usual_ns for aim in self.all_aims))
         for aim in self.all_aims:
-            aim.far = far
+            aim.far, aim.lead_ns = far, lead_ns
         return every
 
     def announce(self, now_ns: int) -> None:
@@ -342,6 +395,7 @@ class Aims:
         Returns:
             Its index; None: none, look again at `next_ns`.
         """
+        self._until_ns, self._step_ns = until_ns, step_ns
         self._seek_one(now_ns)
         ready = []
         for number, aim in enumerate(self.all_aims):
@@ -361,6 +415,8 @@ class Aims:
     def took(self, number: int, before_ns: int, after_ns: int, value: float) -> None:
         """Take a reading of counter *number* into account."""
         aim = self.all_aims[number]
+        if aim.around and after_ns > self._until_ns + _LATE_NS:
+            aim.hold_until_ns = after_ns + _HOLD_NS
         aim.took(before_ns, after_ns, value)
         self._plan(aim, after_ns)
         self.next_ns = min(other.open_ns for other in self.all_aims)
@@ -377,16 +433,13 @@ class Aims:
 
     def _fits(self, aim: Aim, now_ns: int, until_ns: float, step_ns: float) -> bool:
         """Whether a read of this one will be over before power is due."""
-        left_ns = until_ns - now_ns
-        if not aim.around and not aim.seeking:
-            # It can wait for its turn right after the power, where the longest disturb least.
-            return left_ns >= min(aim.reads.longest_ns, _EARLY_RATIO * step_ns)
-        if left_ns >= min(aim.reads.long_ns, _EARLY_RATIO * step_ns):
+        if aim.around and not aim.learning:
+            # At the right time or not at all; what it costs the power is paid for afterwards.
             return True
-        if aim.seeking or now_ns - self._late_ns < _LATE_NS:
-            return False
-        self._late_ns = now_ns
-        return True
+        left_ns = until_ns - now_ns
+        # The others can wait for their turn right after the power, where the longest disturb least.
+        takes_ns = aim.reads.usual_ns if aim.seeking else aim.reads.long_ns
+        return left_ns >= min(takes_ns, _EARLY_RATIO * step_ns)
 
     def _plan(self, aim: Aim, now_ns: int) -> None:
         over = aim.plan(now_ns)
@@ -396,6 +449,13 @@ class Aims:
                 aim.owed -= 1
             over = aim.plan(now_ns, self._next_tick(aim, now_ns))
             turns += 1
+        if aim.around and aim.learning and self._step_ns < math.inf:
+            # It would not fit before the power that is due next: rather a little earlier than after.
+            rounds = math.ceil((aim.open_ns - self._until_ns) / self._step_ns)
+            due_ns = self._until_ns + rounds * self._step_ns
+            early_ns = round(due_ns - aim.reads.long_ns) - _MARGIN_NS
+            if aim.earliest_ns <= early_ns < aim.open_ns and early_ns >= now_ns:
+                aim.open_ns = early_ns
 
     def _next_tick(self, aim: Aim, now_ns: int) -> int:
         """Which tick an aim wants next: those that all read, or each while it learns."""
