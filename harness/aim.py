@@ -37,6 +37,7 @@ _SENTINEL: Final = 4
 """One in so many reads around a tick is before it."""
 _PATIENCE: Final = 12
 """After so many reads around ticks they become fewer all the same."""
+_LEARNED: Final = 32
 _FAR_TICKS: Final = (4, 16)
 """Once they are, one of so many is read around: the fewest where reads are few, as the budget has it."""
 _TAKEN: Final = 64
@@ -47,7 +48,7 @@ _USED_RATIO: Final = 0.75
 _ANNOUNCED_LEAD: Final = 0.8
 _ROUNDED: Final = 0.05
 _LATE_NS: Final = 1_000_000
-_HOLD_NS: Final = 2_000_000_000
+_HOLD_NS: Final = 500_000_000
 """After a read around a tick has made power late by more, there is none for so long."""
 _TURNS: Final = 8
 _ANNOUNCED: Final = 3
@@ -109,6 +110,8 @@ class Aim:
     """How long before the next tick one is read."""
     far: int = _FAR_TICKS[0]
     """One of how many ticks is read around, once they are known well."""
+    learning: bool = False
+    """The lattice is not yet known as well as it will be."""
     hold_until_ns: int = 0
     """No reads around ticks until then."""
     owed: int = 0
@@ -135,6 +138,7 @@ class Aim:
     _around_tick: int = 0
     _around_every: int = 1
     _tried: int = 0
+    _begun_at: int = 0
     _aimed_from_ns: int = 0
 
     def took(self, before_ns: int, after_ns: int, value: float) -> None:
@@ -225,11 +229,6 @@ class Aim:
             return 0
         return max(self.wanted + 1, self.ticks.shown(now_ns, now_ns)[0])
 
-    @property
-    def learning(self) -> bool:
-        """The lattice is not yet known as well as it will be."""
-        return self._around_every < _FAR_TICKS[0]
-
     def _around_ns(self, low_ns: float, high_ns: float, usual_ns: float) -> float:
         if not self.learning and self._dither % _SENTINEL == _SENTINEL - 1:
             # Over before the tick can be: what it shows tells of ticks that come too soon.
@@ -256,6 +255,8 @@ class Aim:
         elif now_ns > _WIDE_READS * usual_ns:
             every //= 2
         self._around_every = max(min(every, self.far), 1)
+        if self._around_every >= _FAR_TICKS[0] or self._dither - self._begun_at > _LEARNED:
+            self.learning = False
         self._around_tick = self.wanted + self._around_every
 
     def seek(self, now_ns: int) -> None:
@@ -278,6 +279,7 @@ class Aim:
                 return
             self.seeking, self._aimed_from_ns = False, after_ns
             self._around_every, self._around_tick = 1, _SEEN
+            self.learning, self._begun_at = True, self._dither
             self.wanted = _SEEN
 
     def _lose(self, now_ns: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -20,13 +20,14 @@ Corner = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class _Unsure:
-    """A reading that may have shown any of several ticks."""
+class _Reading:
+    """One that shows any of some ticks, as far as its own time tells."""
 
     before_ns: float
     after_ns: float
     least: int
     greatest: int
+    changed: bool
 
 
 @dataclass(slots=True)
@@ -51,9 +52,9 @@ class Ticking:
     number: int
     slack_ns: float
     at: int | None
-    settled: int | None = None
-    """What the reading before the latest one showed, if only the latest one tells."""
-    _unsure: _Unsure | None = None
+    settled: list[int] = field(default_factory=list)
+    """What the readings before the latest one showed, the newest first, if only it tells."""
+    _unsure: list[_Reading] = field(default_factory=list)
 
     def span_ns(self, tick: int) -> tuple[float, float]:
         """Between which instants a tick can be."""
@@ -87,33 +88,41 @@ class Ticking:
             False: no lattice is left; do not ask this object again.
         """
         least, greatest = self.shown(before_ns, after_ns)
-        self.settled = None
+        self.settled = []
         if self.at is not None:
             least = max(least, self.at + 1) if changed else least
             greatest = greatest if changed else self.at
-        elif self._unsure is not None:
+        elif self._unsure:
             # The one before showed one of several: that of this one, or an earlier one.
-            old = self._unsure
-            if changed:
-                least = max(least, old.least + 1)
-            else:
-                least, greatest = max(least, old.least), min(greatest, old.greatest)
+            old = self._unsure[-1]
+            least = max(least, old.least + 1 if changed else old.least)
+            greatest = greatest if changed else min(greatest, old.greatest)
         if least > greatest:
             return False
+        one = _Reading(before_ns, after_ns, least, greatest, changed)
         if least < greatest:
             self.at = None
-            self._unsure = _Unsure(before_ns, after_ns, least, greatest)
+            self._unsure.append(one)
             return True
-        unsure, self._unsure, self.at = self._unsure, None, least
-        if unsure is not None:
-            earlier = min(unsure.greatest, least - 1) if changed else least
-            if not changed or earlier == unsure.least:
-                self.settled = earlier
-                self._showed(earlier, unsure.before_ns, unsure.after_ns)
+        self.at = least
+        self._settle(one)
         self._showed(least, before_ns, after_ns)
         if self.corners and least - self.number > _REBASE_TICKS:
             self._rebase(least)
         return bool(self.corners)
+
+    def _settle(self, latest: _Reading) -> None:
+        """Say of the readings before what they showed, now that one is sure."""
+        later, tick = latest, latest.least
+        for old in reversed(self._unsure):
+            greatest = min(old.greatest, tick - 1 if later.changed else tick)
+            least = old.least if later.changed else max(old.least, tick)
+            if least != greatest:
+                break
+            self.settled.append(least)
+            self._showed(least, old.before_ns, old.after_ns)
+            later, tick = old, least
+        self._unsure.clear()
 
     def _showed(self, tick: int, before_ns: float, after_ns: float) -> None:
         self._not_after(tick, after_ns + self.slack_ns)

@@ -11,7 +11,7 @@ import numpy as np
 from harness.ticking import SLOW_READ_S
 from harness.timeline import ReadStatus
 
-from .following import UNKNOWN, followed
+from . import following
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -150,9 +150,11 @@ def _knots(
         each = len(apart_ns) == 0 or tick_ns > float(np.median(apart_ns))
     number = None
     slow = float(np.median(after_ns - before_ns)) > SLOW_READ_S * 1e9
-    if slow and (found := followed(before_ns, after_ns, moved)) is not None:
+    if slow and (found := following.followed(before_ns, after_ns, moved)) is not None:
         number, period_ns = found
-        each, low_ns = True, _last_of_several(before_ns[moved - 1], number, period_ns)
+        kept = following.sure(number)
+        moved, number, each = moved[kept], number[kept], True
+        low_ns = _last_of_several(before_ns[moved - 1], number, period_ns)
     return Knots(
         low_ns=low_ns,
         high_ns=after_ns[moved].astype(np.float64),
@@ -171,7 +173,7 @@ def _last_of_several(
 ) -> npt.NDArray[np.float64]:
     """Start of the bracket of the last tick in each, of those that hold several."""
     more = np.diff(number) - 1
-    known = (number[1:] != UNKNOWN) & (number[:-1] != UNKNOWN) & (more < _MANY)
+    known = (number[1:] != following.UNKNOWN) & (number[:-1] != following.UNKNOWN) & (more < _MANY)
     # One may have come late, and the next one early.
     later_ns = np.where(known & (more > 0), more * period_ns - _ASIDE_RATIO * period_ns, 0.0)
     raised_ns = low_ns.astype(np.float64)

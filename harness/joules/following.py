@@ -131,11 +131,24 @@ def _walk(
         ):
             break
         period_ns = ticks.period_ns
-        if ticks.settled is not None:
-            found.setdefault(int(shows[at - 1]), ticks.settled)
+        for back, tick in enumerate(ticks.settled, start=1):
+            found.setdefault(int(shows[at - back]), tick)
         if ticks.at is not None:
             found[value] = ticks.at
     return found, period_ns
+
+
+def sure(number: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Which knots to keep: not those, between numbered ones, that may be of either of two ticks."""
+    known = np.flatnonzero(number != UNKNOWN)
+    kept = np.ones(len(number), dtype=np.bool_)
+    if len(known):
+        at = np.arange(len(number))
+        before = number[known[np.clip(np.searchsorted(known, at, "right") - 1, 0, None)]]
+        after = number[known[np.clip(np.searchsorted(known, at), None, len(known) - 1)]]
+        inside = (at > known[0]) & (at < known[-1]) & (after - before < _APART // 2)
+        kept = (number != UNKNOWN) | ~inside
+    return kept
 
 
 def told(
