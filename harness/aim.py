@@ -32,9 +32,8 @@ _NARROW_READS: Final = 2.0
 _LOST_RATIO: Final = 0.7
 """Ticks that can be anywhere in a period cannot be counted."""
 _WIDE_READS: Final = 4.0
-_EARLY_READS: Final = 1.5
-_SENTINEL: Final = 4
-"""One in so many reads around a tick is before it."""
+_SENTINELS: Final = 6
+"""One in so many reads around ticks is over before the tick can be, and one begins after it."""
 _PATIENCE: Final = 12
 """After so many reads around ticks they become fewer all the same."""
 _LEARNED: Final = 32
@@ -210,8 +209,8 @@ class Aim:
         usual_ns = self.reads.usual_ns
         if self.wanted >= self._around_tick and (now_ns >= self.hold_until_ns or self.learning):
             start_ns = self._around_ns(low_ns, high_ns, usual_ns)
-            if now_ns <= high_ns:
-                self.open_ns, self.close_ns, self.around = round(start_ns), high_ns, True
+            if now_ns <= high_ns + 2 * _MARGIN_NS:
+                self.open_ns, self.close_ns, self.around = round(start_ns), high_ns + 2 * _MARGIN_NS, True
                 self.earliest_ns = low_ns
                 return False
             self._around_tick = self.wanted + self._around_every
@@ -230,9 +229,13 @@ class Aim:
         return max(self.wanted + 1, self.ticks.shown(now_ns, now_ns)[0])
 
     def _around_ns(self, low_ns: float, high_ns: float, usual_ns: float) -> float:
-        if not self.learning and self._dither % _SENTINEL == _SENTINEL - 1:
-            # Over before the tick can be: what it shows tells of ticks that come too soon.
-            return low_ns - _EARLY_READS * usual_ns
+        turn = self._dither % _SENTINELS
+        narrow = high_ns - low_ns < _NARROW_READS * usual_ns
+        if turn == _SENTINELS - 1 and narrow:
+            # After every instant that the tick can have: is there one that comes too late?
+            return high_ns + _MARGIN_NS
+        if turn == _SENTINELS // 2 - 1 and narrow:
+            return low_ns - usual_ns - _MARGIN_NS
         # Begun much before the tick or after it, it would tell less; and a driver that is busy
         # with a tick lets readers wait.
         aside = (self._dither * GOLDEN) % 1.0 - 0.5
@@ -255,8 +258,9 @@ class Aim:
         elif now_ns > _WIDE_READS * usual_ns:
             every //= 2
         self._around_every = max(min(every, self.far), 1)
-        if self._around_every >= _FAR_TICKS[0] or self._dither - self._begun_at > _LEARNED:
-            self.learning = False
+        if self.learning:
+            self._around_every = 1
+            self.learning = self._dither - self._begun_at < _LEARNED
         self._around_tick = self.wanted + self._around_every
 
     def seek(self, now_ns: int) -> None:

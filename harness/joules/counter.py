@@ -24,8 +24,6 @@ _STALL_TICKS: Final = 5
 _DENSE_NS: Final = 5_000_000
 """Readings closer together than this are a burst, in which single ticks can be told apart."""
 _DENSE_INTERVALS: Final = 2
-_ASIDE_RATIO: Final = 0.1
-_MANY: Final = 1000
 
 Fault = Literal["reset", "lost", "stall"]
 
@@ -49,8 +47,8 @@ class Knots:
         t_first_ns: start of the first good reading of this stretch.
         t_last_ns: end of its last good reading.
         longest_gap_s: the longest time between two readings of this stretch.
-        number: shape (n,): which tick each knot is, ticks that were not read counted, too, and
-            UNKNOWN where it cannot be said; None: not numbered, since its reads are quick, or
+        number: shape (n,): which tick each knot is, ticks that were not read counted, too, as
+            `following.followed` has it; None: not numbered, since its reads are quick, or
             never showed ticks one by one.
     """
 
@@ -149,12 +147,8 @@ def _knots(
         apart_ns = gaps_ns[gaps_ns > _DENSE_NS]
         each = len(apart_ns) == 0 or tick_ns > float(np.median(apart_ns))
     number = None
-    slow = float(np.median(after_ns - before_ns)) > SLOW_READ_S * 1e9
-    if slow and (found := following.followed(before_ns, after_ns, moved)) is not None:
-        number, period_ns = found
-        kept = following.sure(number)
-        moved, number, each = moved[kept], number[kept], True
-        low_ns = _last_of_several(before_ns[moved - 1], number, period_ns)
+    if float(np.median(after_ns - before_ns)) > SLOW_READ_S * 1e9:
+        number = following.followed(before_ns, after_ns, moved)
     return Knots(
         low_ns=low_ns,
         high_ns=after_ns[moved].astype(np.float64),
@@ -166,19 +160,6 @@ def _knots(
         longest_gap_s=float(np.diff(before_ns).max()) / 1e9,
         number=number,
     )
-
-
-def _last_of_several(
-    low_ns: npt.NDArray[np.int64], number: npt.NDArray[np.int64], period_ns: float
-) -> npt.NDArray[np.float64]:
-    """Start of the bracket of the last tick in each, of those that hold several."""
-    more = np.diff(number) - 1
-    known = (number[1:] != following.UNKNOWN) & (number[:-1] != following.UNKNOWN) & (more < _MANY)
-    # One may have come late, and the next one early.
-    later_ns = np.where(known & (more > 0), more * period_ns - _ASIDE_RATIO * period_ns, 0.0)
-    raised_ns = low_ns.astype(np.float64)
-    raised_ns[1:] += np.maximum(later_ns, 0.0)
-    return np.maximum.accumulate(raised_ns)
 
 
 def _dense_tick_ns(before_ns: npt.NDArray[np.int64], moved: npt.NDArray[np.int64]) -> float | None:

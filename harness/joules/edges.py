@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from . import following, lattice
+from . import lattice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,7 +87,7 @@ def place(
             DRAWS,
             energy_j=knots.energy_j[inside],
             quantum_j=quantum_j,
-            number=following.told(knots.number, inside),
+            number=None if knots.number is None else knots.number[inside],
         )
         if fitted is None:
             draws_ns = _uniform(knots, wanted, random)

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from harness import ticking
 
+from .numbering import REGULAR_RATIO, allowed
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from .counter import Knots
+
 UNKNOWN: Final = -1
 _SEEN: Final = 3
+_LEAST: Final = 4
+_ASIDE_RATIO: Final = 0.1
+_UNSURE_RATIO: Final = 0.05
 _ALONE_RATIO: Final = 0.45
 """Brackets shorter than this part of the time between them hold one tick each."""
 _EVEN_RATIO: Final = 1.6
-_SLACK_RATIOS: Final = (0.003, 0.05)
-"""Ticks that are off by this part of the period are numbered all the same; the less, the surer."""
-_NEARLY_ALL: Final = 0.95
-_APART: Final = 1 << 40
+_SLACK_RATIO: Final = 0.003
+"""Ticks that are off the lattice by more of the period are not to be counted by it."""
+APART: Final = 1 << 40
 """Between the numbers of two stretches: how many ticks lie between them is not known."""
 
 
@@ -27,7 +34,7 @@ def followed(
     before_ns: npt.NDArray[np.int64],
     after_ns: npt.NDArray[np.int64],
     moved: npt.NDArray[np.int64],
-) -> tuple[npt.NDArray[np.int64], float] | None:
+) -> npt.NDArray[np.int64] | None:
     """
     Which tick each change shows, those that were not read included in the count.
 
@@ -37,9 +44,8 @@ def followed(
         moved: shape (m,): readings that differ from the one before.
 
     Returns:
-        Shape (m,), increasing where it is known, UNKNOWN elsewhere; numbers more than a
-        day's apart are of stretches that do not know of each other. And the period,
-        nanoseconds. None: nowhere were ticks seen one by one.
+        Shape (m,), increasing where it is known, UNKNOWN elsewhere; `// APART` tells
+        stretches that do not know of each other. None: nowhere were ticks seen one by one.
     """
     # All that a reading tells is in the first and in the last that show a value.
     told = np.unique(np.concatenate((moved - 1, moved, [len(before_ns) - 1])))
@@ -49,14 +55,9 @@ def followed(
         (k, [(float(before_ns[m - 1]), float(after_ns[m])) for m in moved[k : k + _SEEN]])
         for k in _seeds(before_ns, after_ns, moved)
     ]
-    best: tuple[int, npt.NDArray[np.int64], float] | None = None
-    for slack in _SLACK_RATIOS if seeds else ():
-        number, period_ns, longest = _numbered(first, last, shows, seeds, slack)
-        if best is None or longest > best[0]:
-            best = longest, number, period_ns
-        if longest >= _NEARLY_ALL * len(moved):
-            break
-    return None if best is None or not best[0] else best[1:]
+    if not seeds:
+        return None
+    return _numbered(first, last, shows, seeds)
 
 
 def _numbered(
@@ -64,30 +65,28 @@ def _numbered(
     last_ns: npt.NDArray[np.float64],
     shows: npt.NDArray[np.int64],
     seeds: list[tuple[int, list[tuple[float, float]]]],
-    slack: float,
-) -> tuple[npt.NDArray[np.int64], float, int]:
-    """The numbers from one seed after the other; the period; how many knots the longest part has."""
+) -> npt.NDArray[np.int64]:
+    """The numbers from one seed after the other."""
     number = np.full(int(shows[-1]) + 1, UNKNOWN, dtype=np.int64)
-    period_ns, longest, done = 0.0, 0, 0
+    done = 0
     for stretch, (seed, brackets) in enumerate(seeds, start=1):
         if seed < done:
             continue
         begin = int(np.searchsorted(shows, seed + _SEEN - 1))
-        onward, own_ns = _walk(first_ns, last_ns, shows, begin, brackets, slack)
+        onward = _walk(first_ns, last_ns, shows, begin, brackets)
         # Backwards, a reading shows the next tick; mirrored, all else is the same.
         back = [(-high, -low) for low, high in reversed(brackets)]
         start = len(shows) - int(np.searchsorted(shows, seed))
-        reverse, _ = _walk(-last_ns[::-1], -first_ns[::-1], shows[::-1], start, back, slack)
-        base = stretch * _APART
+        reverse = _walk(-last_ns[::-1], -first_ns[::-1], shows[::-1], start, back)
+        # In the middle, for the ticks before it.
+        base = stretch * APART + APART // 2
         found = {value: tick for value, tick in onward.items() if value >= 0}
         found |= {v: _SEEN - 2 - t for v, t in reverse.items() if v >= done}
         found |= dict(enumerate(range(_SEEN), start=seed))
         for value, tick in found.items():
             number[value] = base + tick
-        if len(found) > longest:
-            period_ns, longest = own_ns, len(found)
         done = max(found) + 1
-    return number, period_ns, longest
+    return number
 
 
 def _seeds(
@@ -115,48 +114,88 @@ def _walk(
     shows: npt.NDArray[np.int64],
     begin: int,
     brackets: list[tuple[float, float]],
-    slack: float,
-) -> tuple[dict[int, int], float]:
-    """Value → tick, from the readings after *begin* until one contradicts; and the period."""
+) -> dict[int, int]:
+    """Value → tick, from the readings after *begin* until one contradicts."""
     apart_ns = (brackets[-1][1] - brackets[0][0]) / (len(brackets) - 1)
-    ticks = ticking.begin(brackets, slack_ns=slack * apart_ns)
+    ticks = ticking.begin(brackets, slack_ns=_SLACK_RATIO * apart_ns)
     found: dict[int, int] = {}
     if ticks is None:
-        return found, apart_ns
-    period_ns = ticks.period_ns
+        return found
     for at in range(begin + 1, len(shows)):
         value = int(shows[at])
         if not ticks.follow(
             float(first_ns[at]), float(last_ns[at]), changed=value != int(shows[at - 1])
         ):
             break
-        period_ns = ticks.period_ns
         for back, tick in enumerate(ticks.settled, start=1):
             found.setdefault(int(shows[at - back]), tick)
         if ticks.at is not None:
             found[value] = ticks.at
-    return found, period_ns
+    return found
 
 
-def sure(number: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Which knots to keep: not those, between numbered ones, that may be of either of two ticks."""
-    known = np.flatnonzero(number != UNKNOWN)
-    kept = np.ones(len(number), dtype=np.bool_)
-    if len(known):
-        at = np.arange(len(number))
-        before = number[known[np.clip(np.searchsorted(known, at, "right") - 1, 0, None)]]
-        after = number[known[np.clip(np.searchsorted(known, at), None, len(known) - 1)]]
-        inside = (at > known[0]) & (at < known[-1]) & (after - before < _APART // 2)
-        kept = (number != UNKNOWN) | ~inside
-    return kept
+def accepted(knots: Knots, start_ns: float, end_ns: float, reach_ns: float) -> Knots:
+    """
+    The knots around a window as far as they are numbered, if one lattice goes through them.
+
+    Args:
+        knots: one device's.
+        start_ns: of the window.
+        end_ns: of it.
+        reach_ns: how far around each edge ticks are looked at.
+
+    Returns:
+        Those that are numbered from one tick, each bracket as long as the last tick in it can
+        be; or, if they are not or no lattice goes through them, all knots without numbers.
+    """
+    plain = dataclasses.replace(knots, number=None)
+    if knots.number is None:
+        return plain
+    near = (knots.high_ns >= start_ns - reach_ns) & (knots.low_ns <= end_ns + reach_ns)
+    held = (knots.high_ns >= start_ns) & (knots.low_ns <= end_ns)
+    stretch = np.where(knots.number == UNKNOWN, UNKNOWN, knots.number // APART)
+    of_window = np.unique(stretch[held])
+    of_window = of_window[of_window != UNKNOWN]
+    if len(of_window) != 1:
+        return plain
+    kept = np.flatnonzero(near & (stretch == of_window[0]))
+    number = knots.number[kept]
+    # Ticks beyond both edges, and nothing but a few unsure ones left out between them.
+    first, last = knots.low_ns[kept[0]], knots.high_ns[kept[-1]]
+    left_out = kept[-1] - kept[0] + 1 - len(kept)
+    if (
+        len(kept) < _LEAST
+        or left_out > _UNSURE_RATIO * len(kept)
+        or (first > start_ns and kept[0] > 0)
+        or (last < end_ns and kept[-1] < len(knots.high_ns) - 1)
+    ):
+        return plain
+    low_ns, high_ns = knots.low_ns[kept], knots.high_ns[kept]
+    period_ns = float(high_ns[-1] - high_ns[0]) / max(int(number[-1] - number[0]), 1)
+    low_ns = low_ns.copy()
+    # One may have come late, and the next one early.
+    low_ns[1:] += np.maximum(np.diff(number) - 1 - _ASIDE_RATIO, 0.0) * period_ns
+    low_ns = np.maximum.accumulate(low_ns)
+    for edge_ns in (start_ns, end_ns):
+        at = (high_ns >= edge_ns - reach_ns) & (low_ns <= edge_ns + reach_ns)
+        if not _passes(low_ns[at], high_ns[at], number[at]):
+            return plain
+    return dataclasses.replace(
+        knots,
+        low_ns=low_ns,
+        high_ns=high_ns,
+        energy_j=knots.energy_j[kept],
+        number=number,
+        each=True,
+    )
 
 
-def told(
-    number: npt.NDArray[np.int64] | None, chosen: npt.NDArray[np.bool_] | npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64] | None:
-    """The numbers of some of the knots, if all that are known are counted from one tick."""
-    if number is None:
-        return None
-    some = number[chosen]
-    known = some[some != UNKNOWN]
-    return some if len(known) and known[-1] - known[0] < _APART // 2 else None
+def _passes(
+    low: npt.NDArray[np.float64], high: npt.NDArray[np.float64], number: npt.NDArray[np.int64]
+) -> bool:
+    """Whether a regular lattice goes through all of these, numbered like that."""
+    if len(number) < 2 or np.any(low > high):  # noqa: PLR2004
+        return False
+    count, begin = number - number[0], low[0]
+    jitter_ns = REGULAR_RATIO * float(high[-1] - begin) / int(count[-1])
+    return len(allowed(low - begin, high - begin, count, jitter_ns)) > 2  # noqa: PLR2004

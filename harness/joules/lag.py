@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.timeline import ReadStatus
 
-from . import following, lattice
+from . import lattice
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -71,7 +71,7 @@ def estimate(knots: Knots, average: PowerTrace | None, window: Window) -> Lag:
     near = (knots.high_ns > window.start_ns - _REACH_NS) & (
         knots.low_ns < window.end_ns + _REACH_NS
     )
-    number = following.told(knots.number, near)
+    number = None if knots.number is None else knots.number[near]
     t_ns = _ticks_ns(knots.low_ns[near], knots.high_ns[near], number)
     if t_ns is None:
         return NONE

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from . import polygon
-from .following import UNKNOWN
 from .numbering import JITTER_LIMIT_RATIO, allowed, numbered
 from .steadiness import Steadiness, steadiness
 
@@ -136,24 +135,28 @@ def fit(
     # Several ticks may have fallen into a bracket this wide; it is numbered at the end.
     narrow = high_ns - low_ns < _WIDE_RATIO * _usual_step((low_ns + high_ns) / 2)
     if number is not None:
-        narrow = number != UNKNOWN
+        narrow[:] = True
     if np.count_nonzero(narrow) < MIN_TICKS:
         return None
     base_ns = float(low_ns[narrow][0])
     low, high = low_ns[narrow] - base_ns, high_ns[narrow] - base_ns
     shown_j = None if energy_j is None else energy_j[narrow]
-    number = (
-        numbered(low, high, low_ns - base_ns, high_ns - base_ns, shown_j, most_ns=_JITTERS[-1][1])
-        if number is None
-        else number[narrow] - number[narrow][0]
-    )
+    if number is None:
+        number = numbered(
+            low, high, low_ns - base_ns, high_ns - base_ns, shown_j, most_ns=_JITTERS[-1][1]
+        )
+    else:
+        number = number - number[0]
     if number is None:
         return None
     period_ns = float(high[-1]) / int(number[-1])
     even = None
     if energy_j is not None:
         even = steadiness(energy_j[narrow], number, period_ns=period_ns, quantum_j=quantum_j)
-    x_ns, y_ns, jitter_ns, possible_ns = _weigh(low, high, number, even, random, draws=draws)
+    found = _weigh(low, high, number, even, random, draws=draws)
+    if found is None:
+        return None
+    x_ns, y_ns, jitter_ns, possible_ns = found
     period_ns = float(np.mean(y_ns - x_ns)) / int(number[-1])
     # The value read at a bracket's end is that of the last tick before it.
     last = (high_ns - base_ns - float(np.mean(x_ns))) / period_ns
@@ -178,7 +181,7 @@ def _weigh(
     random: np.random.Generator,
     *,
     draws: int,
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64], float]:
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64], float] | None:
     """Draws of x, y and jitter by their probability given the brackets; the largest possible."""
     points: list[npt.NDArray[np.float64]] = []
     weights: list[npt.NDArray[np.float64]] = []
@@ -213,6 +216,8 @@ def _weigh(
         weights.append(weight)
         worth.append((top_ns, float(np.logaddexp.reduce(weight)) - np.log(likely)))
         jitters.append(jitter_ns)
+    if not weights:
+        return None
     together = np.concatenate(weights)
     share = np.exp(together - together.max())
     chosen = random.choice(len(share), size=draws, p=share / share.sum())
