@@ -20,7 +20,7 @@ UNKNOWN: Final = -1
 _SEEN: Final = 3
 _LEAST: Final = 4
 _ASIDE_RATIO: Final = 0.1
-_UNSURE_RATIO: Final = 0.05
+_UNSURE_RATIO: Final = 0.15
 _ALONE_RATIO: Final = 0.45
 """Brackets shorter than this part of the time between them hold one tick each."""
 _EVEN_RATIO: Final = 1.6
@@ -170,9 +170,10 @@ def accepted(knots: Knots, start_ns: float, end_ns: float, reach_ns: float) -> K
         or (last < end_ns and kept[-1] < len(knots.high_ns) - 1)
     ):
         return plain
-    low_ns, high_ns = knots.low_ns[kept], knots.high_ns[kept]
+    # What was left out may be of the tick after: the last reading before it counts.
+    begins = np.concatenate((kept[:1], kept[:-1] + 1))
+    low_ns, high_ns = knots.low_ns[begins], knots.high_ns[kept]
     period_ns = float(high_ns[-1] - high_ns[0]) / max(int(number[-1] - number[0]), 1)
-    low_ns = low_ns.copy()
     # One may have come late, and the next one early.
     low_ns[1:] += np.maximum(np.diff(number) - 1 - _ASIDE_RATIO, 0.0) * period_ns
     low_ns = np.maximum.accumulate(low_ns)
