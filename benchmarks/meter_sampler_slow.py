@@ -54,9 +54,7 @@ def run(gpus: int, read_s: float, lasts_s: float, *, spin: bool) -> Found:
     """Sample emulated GPUs that decode, in step, and meter windows of it."""
     load = waveform.decode(seed=3)
     world = make.make_world([load], gpus=gpus, seed=1)
-    world = dataclasses.replace(
-        world, power_latency_s=POWER_S, energy_latency_s=read_s, spin=spin
-    )
+    world = dataclasses.replace(world, power_latency_s=POWER_S, energy_latency_s=read_s, spin=spin)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         os.environ |= build.environment(world.write(folder / "world.txt"), library=build.build())

@@ -19,12 +19,13 @@ import numpy as np
 
 from benchmarks.gpu import polls
 from benchmarks.gpu.arithmetic import changes, regular
-from harness.aim import GOLDEN, Aim, Aims
+from harness.aim import GOLDEN, Aim
 from harness.emulator import make, waveform
 from harness.emulator.model import SensorModel
 from harness.errors import CoverageError
 from harness.integrate import window_energies
 from harness.timeline import Channel, PowerTrace, Window
+from harness.turns import Aims
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +63,7 @@ class Modelled:
         """As `Device`; with a tail, like the H100's: now and then ten times as long."""
         draw = self.random.random(3)
         took_ns = self.read_ns * (0.7 + 0.6 * draw[0])
-        if self.tail and draw[1] < 0.07:  # noqa: PLR2004
+        if self.tail and draw[1] < 0.07:
             took_ns *= 2 + 5 * draw[2]
         taken_ns = t_ns + int(took_ns * self.random.random())
         return int(took_ns), float(self.model.counter_mj(np.array([taken_ns]))[0]) / 1e3

@@ -43,10 +43,10 @@ class SamplerAudit:
         cpu_s: CPU seconds of the sampler's process once it had started; None if it died.
         wall_s: for how long it sampled; None if it died.
         power_hz: rate of power readings in force; None: there are none.
-        counter_hz: rate of counter readings in force where they are not aimed; None: there are none.
+        counter_hz: rate of counter readings in force, those that are not aimed; None: none.
         aimed: channel name → of a counter whose reads are slow: `aimed_ratio` (share of the time
             for which they were aimed at expected ticks; the rest was dithered), `period_ms` and
-            `one_tick_in` (every so-manieth was read) at the end, None if it was dithered then,
+            `one_tick_in` (one of how many was read) at the end, None if it was dithered then,
             and `given_up`: how often readings contradicted the lattice or showed none. Channels
             not in it were dithered throughout.
         facts_at_stop: source name → its facts at the end.

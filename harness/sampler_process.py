@@ -146,8 +146,8 @@ class _Loop:
 
     def missed(self) -> int:
         """Times that were left out because what was before them was late."""
-        aims = [] if self.aimed is None else self.aimed.aims.all_aims
-        return sum(each.missed for each in (*self.grids, *aims))
+        own = 0 if self.aimed is None else self.aimed.missed
+        return own + sum(grid.missed for grid in self.grids)
 
     def _due_ns(self, now_ns: int) -> int:
         due_ns = now_ns + FLUSH_NS if self.burst is None else self.burst.due_ns
@@ -156,7 +156,7 @@ class _Loop:
         return due_ns if self.aimed is None else min(due_ns, self.aimed.due_ns)
 
     def _edge_open(self) -> bool:
-        return self.burst is not None or (self.aimed is not None and self.aimed.aims.busy)
+        return self.burst is not None or (self.aimed is not None and self.aimed.busy)
 
     def _listen(self) -> None:
         data = os.read(0, 65536)

@@ -10,8 +10,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from .aim import GOLDEN, Aim, Aims
+from .aim import GOLDEN, Aim
 from .rounds import Round
+from .turns import Aims
 
 if TYPE_CHECKING:
     from .rounds import Sink
@@ -104,6 +105,16 @@ class Aimed:
     def due_ns(self) -> int:
         """When to look again."""
         return self.aims.next_ns
+
+    @property
+    def busy(self) -> bool:
+        """An announced edge still waits for ticks."""
+        return self.aims.busy(time.perf_counter_ns())
+
+    @property
+    def missed(self) -> int:
+        """Dithered times that were left out."""
+        return sum(aim.missed for aim in self.aims.all_aims)
 
     def facts(self) -> dict[str, dict[str, float | None]]:
         """Channel → how its reads were aimed."""
