@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 UNKNOWN: Final = -1
 _SEEN: Final = 3
 _LEAST: Final = 4
+_SUSPECT: Final = 60
 _ASIDE_RATIO: Final = 0.1
 _UNSURE_RATIO: Final = 0.15
 _ALONE_RATIO: Final = 0.45
@@ -126,7 +127,10 @@ def _walk(
         if not ticks.follow(
             float(first_ns[at]), float(last_ns[at]), changed=value != int(shows[at - 1])
         ):
-            break
+            # It may have been wrong for a while before that showed.
+            first = int(shows[max(at - _SUSPECT, begin)])
+            suspect = range(min(first, value), max(first, value) + 1)
+            return {known: tick for known, tick in found.items() if known not in suspect}
         for back, tick in enumerate(ticks.settled, start=1):
             found.setdefault(int(shows[at - back]), tick)
         if ticks.at is not None:
