@@ -299,6 +299,8 @@ def test_numbers_are_not_used_where_no_lattice_passes():
         t_first_ns=-1e8,
         t_last_ns=4e9,
         longest_gap_s=0.1,
+        low_took_ns=np.full(40, 3e6),
+        high_took_ns=np.full(40, 3e6),
         number=following.APART + np.arange(40),
     )
     kept = following.accepted(knots, 1e9, 3e9, 12e9)

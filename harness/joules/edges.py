@@ -87,7 +87,7 @@ def place(
             DRAWS,
             energy_j=knots.energy_j[inside],
             quantum_j=quantum_j,
-            number=None if knots.number is None else knots.number[inside],
+            numbers=lattice.numbers(knots, inside),
         )
         if fitted is None:
             draws_ns = _uniform(knots, wanted, random)

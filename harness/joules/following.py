@@ -153,7 +153,7 @@ def accepted(knots: Knots, start_ns: float, end_ns: float, reach_ns: float) -> K
         be; or, if they are not or no lattice goes through them, all knots without numbers.
     """
     plain = dataclasses.replace(knots, number=None)
-    if knots.number is None:
+    if knots.number is None or knots.low_took_ns is None or knots.high_took_ns is None:
         return plain
     near = (knots.high_ns >= start_ns - reach_ns) & (knots.low_ns <= end_ns + reach_ns)
     held = (knots.high_ns >= start_ns) & (knots.low_ns <= end_ns)
@@ -179,6 +179,8 @@ def accepted(knots: Knots, start_ns: float, end_ns: float, reach_ns: float) -> K
     low_ns, high_ns = knots.low_ns[begins], knots.high_ns[kept]
     period_ns = float(high_ns[-1] - high_ns[0]) / max(int(number[-1] - number[0]), 1)
     # One may have come late, and the next one early.
+    low_took_ns = knots.low_took_ns[begins]
+    low_took_ns[1:][np.diff(number) > 1] = 0.0
     low_ns[1:] += np.maximum(np.diff(number) - 1 - _ASIDE_RATIO, 0.0) * period_ns
     low_ns = np.maximum.accumulate(low_ns)
     for edge_ns in (start_ns, end_ns):
@@ -190,6 +192,8 @@ def accepted(knots: Knots, start_ns: float, end_ns: float, reach_ns: float) -> K
         low_ns=low_ns,
         high_ns=high_ns,
         energy_j=knots.energy_j[kept],
+        low_took_ns=low_took_ns,
+        high_took_ns=knots.high_took_ns[kept],
         number=number,
         each=True,
     )

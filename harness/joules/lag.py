@@ -71,8 +71,8 @@ def estimate(knots: Knots, average: PowerTrace | None, window: Window) -> Lag:
     near = (knots.high_ns > window.start_ns - _REACH_NS) & (
         knots.low_ns < window.end_ns + _REACH_NS
     )
-    number = None if knots.number is None else knots.number[near]
-    t_ns = _ticks_ns(knots.low_ns[near], knots.high_ns[near], number)
+    numbers = lattice.numbers(knots, np.flatnonzero(near))
+    t_ns = _ticks_ns(knots.low_ns[near], knots.high_ns[near], numbers)
     if t_ns is None:
         return NONE
     u_ns, watts = _updates(average)
@@ -87,10 +87,10 @@ def estimate(knots: Knots, average: PowerTrace | None, window: Window) -> Lag:
 def _ticks_ns(
     low_ns: npt.NDArray[np.float64],
     high_ns: npt.NDArray[np.float64],
-    number: npt.NDArray[np.int64] | None,
+    numbers: lattice.Numbers | None,
 ) -> npt.NDArray[np.float64] | None:
     random = np.random.default_rng(1)
-    fitted = lattice.fit(low_ns, high_ns, random, 50, number=number)
+    fitted = lattice.fit(low_ns, high_ns, random, 50, numbers=numbers)
     if fitted is None:
         return None
     drawn = fitted.draw_ns(random, np.arange(len(low_ns)), low_ns, high_ns)
