@@ -206,7 +206,8 @@ class Aim:
         # Begun much before the tick or after it, it would tell less; and a driver that is busy
         # with a tick lets readers wait.
         aside = (self._dither * GOLDEN) % 1.0 - 0.5
-        return (low_ns + high_ns - usual_ns) / 2 + aside * (high_ns - low_ns) / 2
+        reach_ns = max((high_ns - low_ns) / 2, 2 * usual_ns)
+        return (low_ns + high_ns - usual_ns) / 2 + aside * reach_ns
 
     def _around_done(self) -> None:
         ticks = self.ticks
