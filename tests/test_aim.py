@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks import meter_slow as slow
+from benchmarks import slow_reads as slow
 from benchmarks.gpu import polls
 from harness import ticking
 from harness.aim import Aim
