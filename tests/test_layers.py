@@ -20,7 +20,8 @@ LAYERS = {
     "stream.descriptors stream.dial stream.openai_api stream.proxy stream.receiver "
     "stream.sse stream.template",
     "arithmetic": "tokens window integrate latency decompose level window_variants cost.formulas "
-    "cost.range cost.split joules.counter joules.counter_energy joules.edges "
+    "cost.range cost.split joules.chance joules.counter joules.counter_energy "
+    "joules.edges "
     "joules.folding joules.following joules.inside joules.lag joules.lattice "
     "joules.numbering joules.polygon "
     "joules.steadiness joules.trapezoid push.steps roofline.bound roofline.fit roofline.model "

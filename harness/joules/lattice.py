@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from . import polygon
+from . import chance, polygon
 from .numbering import JITTER_LIMIT_RATIO, allowed, numbered
 from .steadiness import Steadiness, steadiness
 
@@ -42,10 +42,6 @@ _ROUNDS: Final = 4
 _FREEDOM: Final = 5.0
 _INFLATION: Final = 1.5
 _NOT_EXCLUDED: Final = 0.1
-_NEVER: Final = 1e-9
-_WITHIN: Final = 0.35
-"""What a reading that has the tick within it counts for: simulated counters whose ticks jitter by
-1 to 5 ms are then within the interval as often as it says, with 1 by 2 ms in three of four."""
 _NOTHING: Final = np.empty((0, 2))
 
 
@@ -232,10 +228,10 @@ def _weigh(
         for turn in range(_ROUNDS):
             jitter_ns = least_ns * (top_ns / least_ns) ** random.random(_POINTS)
             if took is None:
-                log_chance = _log_chance(low[tells], high[tells], share[tells], drawn, jitter_ns)
+                log_chance = chance.quick(low[tells], high[tells], share[tells], drawn, jitter_ns)
             else:
                 blur = took.low_took_ns[tells], took.high_took_ns[tells]
-                log_chance = _log_chance_slow(
+                log_chance = chance.slow(
                     low[tells], high[tells], share[tells], drawn, jitter_ns, blur=blur
                 )
             if even is not None:
@@ -261,49 +257,6 @@ def _weigh(
     best = max(value for _, value in worth)
     possible_ns = max(top_ns for top_ns, value in worth if value > best + np.log(_NOT_EXCLUDED))
     return x_ns, y_ns, np.concatenate(jitters)[chosen], possible_ns
-
-
-def _log_chance(
-    low: npt.NDArray[np.float64],
-    high: npt.NDArray[np.float64],
-    share: npt.NDArray[np.float64],
-    drawn: npt.NDArray[np.float64],
-    jitter_ns: npt.NDArray[np.float64],
-) -> npt.NDArray[np.float64]:
-    """Log of the probability that all ticks fell into their brackets, for each lattice drawn."""
-    ticks = drawn[:, :1] + (drawn[:, 1:] - drawn[:, :1]) * share
-    jitter = jitter_ns[:, None]
-    overlap = np.minimum(ticks + jitter, high) - np.maximum(ticks - jitter, low)
-    log_chance: npt.NDArray[np.float64] = np.log(np.clip(overlap / (2 * jitter), _NEVER, 1.0)).sum(
-        axis=1
-    )
-    return log_chance
-
-
-def _log_chance_slow(
-    low: npt.NDArray[np.float64],
-    high: npt.NDArray[np.float64],
-    share: npt.NDArray[np.float64],
-    drawn: npt.NDArray[np.float64],
-    jitter_ns: npt.NDArray[np.float64],
-    *,
-    blur: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]],
-) -> npt.NDArray[np.float64]:
-    """
-    The same, of readings whose values can be of any instant within them.
-
-    Where the tick that is due lies within a reading, either value would have been nearly as good,
-    and the bracket that begins or ends with it tells little of how regular ticks are.
-    """
-    ticks = drawn[:, :1] + (drawn[:, 1:] - drawn[:, :1]) * share
-    jitter = jitter_ns[:, None]
-    begin = np.where((ticks >= low) & (ticks <= low + blur[0]), -np.inf, low)
-    end = np.where((ticks >= high - blur[1]) & (ticks <= high), np.inf, high)
-    log_chance = np.zeros(len(drawn))
-    for first, last, weight in ((begin, end, 1 - _WITHIN), (low, high, _WITHIN)):
-        overlap = np.minimum(ticks + jitter, last) - np.maximum(ticks - jitter, first)
-        log_chance += weight * np.log(np.clip(overlap / (2 * jitter), _NEVER, 1.0)).sum(axis=1)
-    return log_chance
 
 
 def _around(
