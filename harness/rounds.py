@@ -111,6 +111,10 @@ class Round:
         members[4::_MEMBERS] = statuses
         journal.append(self._pack(*members))
 
+    def latest_ns(self) -> tuple[int, int]:
+        """Start and end of its first call, the last time."""
+        return int(self._members[0]), int(self._members[1])
+
     def firsts(self) -> list[float]:
         """The newest value of each call's first channel; empty before the first run."""
         return [self.values[row] for row in self._first_rows] if self.values else []

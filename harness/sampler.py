@@ -43,7 +43,12 @@ class SamplerAudit:
         cpu_s: CPU seconds of the sampler's process once it had started; None if it died.
         wall_s: for how long it sampled; None if it died.
         power_hz: rate of power readings in force; None: there are none.
-        counter_hz: rate of counter readings in force; None: there are none.
+        counter_hz: rate of counter readings in force, those that are not aimed; None: none.
+        aimed: channel name → of a counter whose reads are slow: `aimed_ratio` (share of the time
+            for which they were aimed at expected ticks; the rest was dithered), `period_ms` and
+            `one_tick_in` (one of how many was read) at the end, None if it was dithered then,
+            and `given_up`: how often readings contradicted the lattice or showed none. Channels
+            not in it were dithered throughout.
         facts_at_stop: source name → its facts at the end.
         fault: why the sampler ended before it was told to; None: it did not.
     """
@@ -58,6 +63,7 @@ class SamplerAudit:
     wall_s: float | None
     power_hz: float | None
     counter_hz: float | None
+    aimed: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     facts_at_stop: Mapping[str, Any] = field(default_factory=dict)
     fault: str | None = None
 
@@ -290,6 +296,7 @@ def audit(
         wall_s=float(last["wall_s"]) if last else None,
         power_hz=rates_hz.get("power"),
         counter_hz=rates_hz.get("counter"),
+        aimed=last.get("aimed", {}) if last else {},
         facts_at_stop=last["facts_at_stop"] if last else {},
         fault=fault,
     )

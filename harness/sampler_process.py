@@ -20,7 +20,8 @@ from . import plugins
 from .errors import ConfigError, JoulemarkError
 from .journal import JournalWriter
 from .rounds import Call, Round, rounds_of
-from .schedule import Burst, Grid, Slow, read_cost_s
+from .schedule import Aimed, Burst, Grid, Slow, aimed, read_cost_s
+from .ticking import SLOW_READ_S
 from .timeline import POWER_DTYPE
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ class _Loop:
         self.calls = calls
         self.grids: list[Grid] = []
         self.slow: list[Slow] = []
+        self.power: Grid | None = None
+        self.aimed: Aimed | None = None
+        self.rates_hz: dict[str, float] = {}
         self.burst: Burst | None = None
         self.stopped = False
         self._parent = os.getppid()
@@ -71,20 +75,43 @@ class _Loop:
             chosen = [call for call in self._fast() if call.counts == counts]
             if chosen:
                 rounds = rounds_of(chosen)
-                cost_s = sum(read_cost_s(one, self.journal) for one in rounds)
+                costs_s = [read_cost_s(one, self.journal) for one in rounds]
                 most = MAX_COUNTER_BUSY_RATIO if counts else MAX_BUSY_RATIO
-                period_s = max(1 / hertz, cost_s / most)
-                self.grids.append(Grid(rounds, round(period_s * 1e9), dithered=counts))
+                period_ns = round(max(1 / hertz, sum(costs_s) / most) * 1e9)
+                self.rates_hz["counter" if counts else "power"] = 1e9 / period_ns
+                if counts:
+                    rounds = self._aim(rounds, costs_s, hertz, period_ns)
+                if rounds:
+                    self.grids.append(Grid(rounds, period_ns, dithered=counts))
+        self.power = next((grid for grid in self.grids if not grid.dithered), None)
         self._regular = [one for grid in self.grids for one in grid.rounds]
+        self._regular += self.aimed.rounds if self.aimed is not None else []
         self._regular += [one for slow in self.slow for one in slow.rounds]
         now_ns = time.perf_counter_ns()
         for grid in self.grids:
             grid.begin(now_ns)
         self.mark(now_ns, whole=True)
 
+    def _aim(
+        self, rounds: list[Round], costs_s: list[float], hertz: float, period_ns: int
+    ) -> list[Round]:
+        """Give the slow counters a schedule of their own; the quick ones are left."""
+        slow = [
+            cost_s > SLOW_READ_S * len(one.calls)
+            for one, cost_s in zip(rounds, costs_s, strict=True)
+        ]
+        if not any(slow):
+            return rounds
+        chosen = [one for one, is_slow in zip(rounds, slow, strict=True) if is_slow]
+        self.aimed = aimed(chosen, hertz, period_ns, MAX_COUNTER_BUSY_RATIO)
+        return [one for one, is_slow in zip(rounds, slow, strict=True) if not is_slow]
+
     def mark(self, t_ns: int, *, whole: bool = False) -> None:
         """Begin a burst for an edge announced at *t_ns*."""
-        counters = [call for call in self._fast() if call.counts]
+        quick = [one for grid in self.grids if grid.dithered for one in grid.rounds]
+        counters = [call for one in quick for call in one.calls]
+        if self.aimed is not None and not whole:
+            self.aimed.mark()
         now_ns = time.perf_counter_ns()
         if counters:
             until_ns = t_ns + BURST_LIMIT_NS
@@ -96,18 +123,17 @@ class _Loop:
     def run(self) -> None:
         """Read on time until told to stop, or until nobody is left to tell us."""
         # An edge announced just before the end still gets its tick.
-        while not self.stopped or self.burst is not None:
+        while not self.stopped or self._edge_open():
             now_ns = time.perf_counter_ns()
-            due_ns = now_ns + FLUSH_NS if self.burst is None else self.burst.due_ns
-            for grid in self.grids:
-                due_ns = min(due_ns, grid.due_ns)
             inputs = () if self.stopped else (0,)
-            if select.select(inputs, (), (), max(due_ns - now_ns, 0) / 1e9)[0]:
+            if select.select(inputs, (), (), max(self._due_ns(now_ns) - now_ns, 0) / 1e9)[0]:
                 self._listen()
             now_ns = time.perf_counter_ns()
             for grid in self.grids:
                 if grid.due_ns <= now_ns:
                     grid.run(self.journal)
+            if self.aimed is not None and self.aimed.due_ns <= now_ns:
+                self.aimed.run(self.journal, self.power)
             if self.burst is not None and self.burst.due_ns <= now_ns:
                 self.burst.run(self.journal)
                 if not self.burst.rounds:
@@ -117,6 +143,20 @@ class _Loop:
         for slow in self.slow:
             slow.done.set()
             slow.drain(self.journal)
+
+    def missed(self) -> int:
+        """Times that were left out because what was before them was late."""
+        own = 0 if self.aimed is None else self.aimed.missed
+        return own + sum(grid.missed for grid in self.grids)
+
+    def _due_ns(self, now_ns: int) -> int:
+        due_ns = now_ns + FLUSH_NS if self.burst is None else self.burst.due_ns
+        for grid in self.grids:
+            due_ns = min(due_ns, grid.due_ns)
+        return due_ns if self.aimed is None else min(due_ns, self.aimed.due_ns)
+
+    def _edge_open(self) -> bool:
+        return self.burst is not None or (self.aimed is not None and self.aimed.busy)
 
     def _listen(self) -> None:
         data = os.read(0, 65536)
@@ -245,7 +285,7 @@ def main() -> None:
     gc.freeze()
     loop.start(order["power_hz"], order["counter_hz"])
     journal.flush()
-    _say({"header": header, "facts": facts, "rates_hz": _rates(loop)})
+    _say({"header": header, "facts": facts, "rates_hz": loop.rates_hz})
     # What starting cost (imports, opening the driver) is not what sampling costs.
     cpu_ns, t_ns = time.process_time_ns(), time.perf_counter_ns()
     try:
@@ -257,7 +297,8 @@ def main() -> None:
         _say(
             {
                 "facts_at_stop": {name: session.facts() for name, session in sessions.items()},
-                "missed": sum(grid.missed for grid in loop.grids),
+                "missed": loop.missed(),
+                "aimed": {} if loop.aimed is None else loop.aimed.facts(),
                 "cpu_s": cpu_ns / 1e9,
                 "wall_s": t_ns / 1e9,
             }
@@ -266,10 +307,6 @@ def main() -> None:
         return
     for session in sessions.values():
         session.close()
-
-
-def _rates(loop: _Loop) -> dict[str, float]:
-    return {"counter" if grid.dithered else "power": 1e9 / grid.period_ns for grid in loop.grids}
 
 
 if __name__ == "__main__":

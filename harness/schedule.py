@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import threading
 import time
@@ -9,14 +10,14 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from .aim import GOLDEN, Aim
 from .rounds import Round
+from .turns import Aims
 
 if TYPE_CHECKING:
     from .rounds import Sink
 
 BURST_STEP_NS: Final = 1_000_000
-
-_GOLDEN: Final = 0.6180339887498949
 
 
 @dataclass(slots=True)
@@ -56,7 +57,7 @@ class Grid:
             self.due_ns = self._due_ns()
 
     def _due_ns(self) -> int:
-        shift = (self.number * _GOLDEN) % 1.0 if self.dithered else 0.0
+        shift = (self.number * GOLDEN) % 1.0 if self.dithered else 0.0
         return self.origin_ns + self.number * self.period_ns + int(shift * self.period_ns)
 
 
@@ -93,6 +94,53 @@ class Burst:
 
 
 @dataclass(slots=True)
+class Aimed:
+    """Reads slow counters one by one, each when it tells something and power is not due."""
+
+    rounds: list[Round]
+    """One call each."""
+    aims: Aims
+
+    @property
+    def due_ns(self) -> int:
+        """When to look again."""
+        return self.aims.next_ns
+
+    @property
+    def busy(self) -> bool:
+        """An announced edge still waits for ticks."""
+        return self.aims.busy(time.perf_counter_ns())
+
+    @property
+    def missed(self) -> int:
+        """Dithered times that were left out."""
+        return sum(aim.missed for aim in self.aims.all_aims)
+
+    def facts(self) -> dict[str, dict[str, float | None]]:
+        """Channel → how its reads were aimed."""
+        now_ns = time.perf_counter_ns()
+        every = self.aims.every()
+        return {
+            one.calls[0].channels[0].name: aim.facts(now_ns, every)
+            for one, aim in zip(self.rounds, self.aims.all_aims, strict=True)
+        }
+
+    def mark(self) -> None:
+        """Read the ticks around now."""
+        self.aims.announce(time.perf_counter_ns())
+
+    def run(self, journal: Sink, power: Grid | None) -> None:
+        """Read one counter, if one is due that will be over before power is."""
+        until_ns = math.inf if power is None else power.due_ns
+        step_ns = math.inf if power is None else power.period_ns
+        number = self.aims.choose(time.perf_counter_ns(), until_ns, step_ns)
+        if number is not None:
+            one = self.rounds[number]
+            one.run(journal)
+            self.aims.took(number, *one.latest_ns(), one.firsts()[0])
+
+
+@dataclass(slots=True)
 class Slow:
     """A source that is asked over a network, from a thread so that nothing waits for it."""
 
@@ -114,6 +162,22 @@ class Slow:
         """Move what has been read into the journal; called by the process's only writer."""
         while self.records:
             journal.append(self.records.popleft())
+
+
+def aimed(rounds: list[Round], hertz: float, period_ns: int, busy_ratio: float) -> Aimed:
+    """
+    Make the schedule of slow counters, one call at a time.
+
+    Args:
+        rounds: theirs.
+        hertz: no more ticks a second.
+        period_ns: of their dithered reads, where they cannot be aimed.
+        busy_ratio: share of the time that they may take.
+    """
+    alone = [Round([call]) for one in rounds for call in one.calls]
+    now_ns = time.perf_counter_ns()
+    aims = [Aim(grid_ns=period_ns, begun_ns=now_ns) for _ in alone]
+    return Aimed(alone, Aims(aims, most_hz=hertz, busy_ratio=busy_ratio, next_ns=now_ns))
 
 
 def read_cost_s(one: Round, journal: Sink) -> float:

@@ -12,18 +12,20 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = {
     "L0": "errors clock timeline record journal files exposition models plural",
     "L1": "contracts plugins schema settings config token_counters request_fields "
-    "workload_summary dialects engine_activity",
-    "acquire": "guard launch live_facts client arrivals sampler sampler_process schedule mock "
+    "workload_summary dialects engine_activity ticking",
+    "acquire": "aim durations turns guard launch live_facts client arrivals sampler "
+    "sampler_process schedule mock "
     "emulator settled_counts ask rounds load.audit load.bodies load.loop load.phase "
     "load.plan load.processes load.progress stream.answer stream.chunk stream.chunked "
     "stream.descriptors stream.dial stream.openai_api stream.proxy stream.receiver "
     "stream.sse stream.template",
     "arithmetic": "tokens window integrate latency decompose level silence window_variants "
-    "cost.formulas cost.range cost.split joules.counter joules.counter_energy joules.edges "
-    "joules.folding joules.inside joules.lag joules.lattice joules.numbering joules.polygon "
-    "joules.steadiness joules.ticks joules.trapezoid phases.bins phases.checks "
-    "phases.estimate phases.least_squares phases.work push.steps roofline.bound roofline.fit "
-    "roofline.model roofline.search stats.bootstrap stats.change stats.effects stats.limit "
+    "cost.formulas cost.range cost.split joules.chance joules.counter joules.counter_energy "
+    "joules.edges joules.folding joules.following joules.inside joules.lag joules.lattice "
+    "joules.numbering joules.polygon joules.steadiness joules.ticks joules.trapezoid "
+    "phases.bins phases.checks phases.estimate phases.least_squares phases.work push.steps "
+    "roofline.bound roofline.fit roofline.model "
+    "roofline.search stats.bootstrap stats.change stats.effects stats.limit "
     "stats.precision stats.ratio stats.sequential stats.verdict sweep.pareto",
     "L3": "run_log run_writer metrics energy performance provenance selection store doctor "
     "cached_input surroundings kept_engine cooldown live conditions subjects checks roles "

@@ -66,6 +66,7 @@ def test_what_is_sampled_integrates_to_the_truth(tmp_path):
     assert sum(audit.reads.values()) == len(records)
     assert audit.fault is None
     assert audit.faults == {}
+    assert audit.aimed == {}
     assert audit.cpu_s is not None
 
 
@@ -228,6 +229,36 @@ def test_slow_calls_take_no_more_than_a_twentieth_of_the_time(tmp_path, monkeypa
     assert audit.power_hz <= 1 / 0.160
     assert audit.counter_hz <= 5.0
     assert min(p50 for p50, _ in audit.call_us.values()) >= 2000
+    # What is slow is aimed where it can be, and the audit says of each whether it was.
+    assert len(audit.aimed) == 4
+    for one in audit.aimed.values():
+        assert one.keys() == {"aimed_ratio", "period_ms", "one_tick_in", "given_up"}
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler here")
+def test_a_slow_counter_has_its_tick_after_an_edge_announced_just_before_the_end(
+    tmp_path, monkeypatch
+):
+    made = make.make_world([waveform.constant(power_w=300.0)], gpus=1)
+    made = dataclasses.replace(made, energy_latency_s=0.003)
+    library = build.build(tmp_path / "library")
+    environment = build.environment(made.write(tmp_path / "world.txt"), library=library)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    path = tmp_path / "p.jmj"
+    sampler = Sampler(path, [("nvml", {})])
+    channels = sampler.start()
+    number = next(k for k, one in enumerate(channels) if one.quantity == "energy")
+    wait_for(lambda: rows(path) > 300)
+    t_ns = sampler.mark()
+    audit = sampler.stop()
+    _, records, _ = read_journal(path, POWER_DTYPE)
+    counter = records[records["channel"] == number]
+    before = counter["value"][counter["t_after_ns"] <= t_ns][-1]
+    after = counter["value"][counter["t_before_ns"] >= t_ns]
+    # 30 J a tick.
+    assert after[-1] - before >= 29.9
+    assert audit.fault is None
 
 
 def test_plugins_that_do_not_exist_are_named(tmp_path):

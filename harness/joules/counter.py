@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
+from harness.ticking import SLOW_READ_S
 from harness.timeline import ReadStatus
+
+from . import following
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -44,6 +47,14 @@ class Knots:
         t_first_ns: start of the first good reading of this stretch.
         t_last_ns: end of its last good reading.
         longest_gap_s: the longest time between two readings of this stretch.
+        low_took_ns: shape (n,): how long the reading took that each bracket starts with; None:
+            reads are quick, and the time within one does not matter.
+        high_took_ns: shape (n,): the same of the one that it ends with.
+        followed: shape (n,): which tick each knot is, ticks that were not read counted, too, as
+            `following.followed` has it; None: its reads are quick, or never showed ticks one by
+            one.
+        number: the same of knots of which `following.accepted` has found that one lattice goes
+            through them; None: not numbered.
     """
 
     low_ns: npt.NDArray[np.float64]
@@ -54,6 +65,10 @@ class Knots:
     t_first_ns: float
     t_last_ns: float
     longest_gap_s: float
+    low_took_ns: npt.NDArray[np.float64] | None = None
+    high_took_ns: npt.NDArray[np.float64] | None = None
+    followed: npt.NDArray[np.int64] | None = None
+    number: npt.NDArray[np.int64] | None = None
 
     @property
     def middle_ns(self) -> npt.NDArray[np.float64]:
@@ -139,6 +154,11 @@ def _knots(
         gaps_ns = np.diff(before_ns)
         apart_ns = gaps_ns[gaps_ns > _DENSE_NS]
         each = len(apart_ns) == 0 or tick_ns > float(np.median(apart_ns))
+    followed = low_took_ns = high_took_ns = None
+    took_ns = (after_ns - before_ns).astype(np.float64)
+    if float(np.median(took_ns)) > SLOW_READ_S * 1e9:
+        followed = following.followed(before_ns, after_ns, moved)
+        low_took_ns, high_took_ns = took_ns[moved - 1], took_ns[moved]
     return Knots(
         low_ns=low_ns,
         high_ns=after_ns[moved].astype(np.float64),
@@ -148,6 +168,9 @@ def _knots(
         t_first_ns=float(before_ns[0]),
         t_last_ns=float(after_ns[-1]),
         longest_gap_s=float(np.diff(before_ns).max()) / 1e9,
+        low_took_ns=low_took_ns,
+        high_took_ns=high_took_ns,
+        followed=followed,
     )
 
 

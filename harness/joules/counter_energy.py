@@ -11,8 +11,9 @@ from harness.errors import CoverageError
 from harness.record import Finding
 from harness.timeline import Channel, PowerTrace, ReadStatus, Window
 
+from . import following
 from .counter import Knots, stretches
-from .edges import DRAWS, Placed, place, snap
+from .edges import DRAWS, REACH_NS, Placed, place, snap
 from .inside import bends, draw_shapes, energy_j
 from .lag import Lag, estimate
 
@@ -63,6 +64,10 @@ def counter_energy_j(
         CoverageError: a counter has no reading in the window, or too few ticks.
     """
     chosen, start_ns, end_ns = _covered(counters, window, findings)
+    chosen = {
+        name: following.accepted(knots, start_ns, end_ns, REACH_NS)
+        for name, knots in chosen.items()
+    }
     random = np.random.default_rng(_SEED)
     lags = {name: estimate(knots, averages.get(name), window) for name, knots in chosen.items()}
     findings += [_lagging(counters[name].channel, lag) for name, lag in lags.items() if lag.lag_s]

@@ -87,6 +87,7 @@ def place(
             DRAWS,
             energy_j=knots.energy_j[inside],
             quantum_j=quantum_j,
+            numbers=lattice.numbers(knots, inside),
         )
         if fitted is None:
             draws_ns = _uniform(knots, wanted, random)
@@ -133,7 +134,10 @@ def snap(all_placed: Sequence[tuple[Knots, Placed]], asked_ns: float, *, planned
         ticks_ns = placed.middle_ns
         low_ns, high_ns = knots.low_ns[placed.index], knots.high_ns[placed.index]
         after = (high_ns >= asked_ns) & (low_ns <= asked_ns + _BURST_NS)
-        if planned and np.any(after):
+        if planned and knots.number is not None and np.any(later := ticks_ns >= asked_ns):
+            # Not all ticks have narrow brackets, but the lattice knows when each was.
+            edges.append(float(ticks_ns[int(np.argmax(later))]))
+        elif planned and np.any(after):
             # The first reading of a burst shows a tick that may be long past.
             width_ns = np.where(after, high_ns - low_ns, np.inf)
             edges.append(float(ticks_ns[int(np.argmax(width_ns < 1.5 * width_ns.min()))]))

@@ -9,6 +9,7 @@ import numpy as np
 
 from harness.timeline import ReadStatus
 
+from . import lattice
 from .ticks import regular_ns
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ def estimate(knots: Knots, average: PowerTrace | None, window: Window) -> Lag:
     near = (knots.high_ns > window.start_ns - _REACH_NS) & (
         knots.low_ns < window.end_ns + _REACH_NS
     )
-    placed = regular_ns(knots.low_ns[near], knots.high_ns[near])
+    numbers = lattice.numbers(knots, np.flatnonzero(near))
+    placed = regular_ns(knots.low_ns[near], knots.high_ns[near], numbers)
     if placed is None:
         return NONE
     t_ns, _ = placed

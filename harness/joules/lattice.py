@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from . import polygon
+from . import chance, polygon
 from .numbering import JITTER_LIMIT_RATIO, allowed, numbered
 from .steadiness import Steadiness, steadiness
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    from .counter import Knots
 
 MIN_TICKS: Final = 4
 """Fewer say nothing about a period."""
@@ -40,8 +42,30 @@ _ROUNDS: Final = 4
 _FREEDOM: Final = 5.0
 _INFLATION: Final = 1.5
 _NOT_EXCLUDED: Final = 0.1
-_NEVER: Final = 1e-9
 _NOTHING: Final = np.empty((0, 2))
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """
+    What is known of the ticks of a slow counter.
+
+    Args:
+        number: shape (n,), int64, increasing: which tick each is.
+        low_took_ns: shape (n,): how long the reading took that each bracket starts with.
+        high_took_ns: shape (n,): the same of the one that it ends with.
+    """
+
+    number: npt.NDArray[np.int64]
+    low_took_ns: npt.NDArray[np.float64]
+    high_took_ns: npt.NDArray[np.float64]
+
+
+def numbers(knots: Knots, chosen: npt.NDArray[np.int64]) -> Numbers | None:
+    """Those of some knots; None: they are not numbered."""
+    if knots.number is None or knots.low_took_ns is None or knots.high_took_ns is None:
+        return None
+    return Numbers(knots.number[chosen], knots.low_took_ns[chosen], knots.high_took_ns[chosen])
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +134,7 @@ def fit(
     *,
     energy_j: npt.NDArray[np.float64] | None = None,
     quantum_j: float = 0.0,
+    numbers: Numbers | None = None,
 ) -> Lattice | None:
     """
     Draw regular lattices that pass through all brackets.
@@ -126,27 +151,37 @@ def fit(
         draws: how many lattices.
         energy_j: shape (n,): what the counter showed; an even rise tells of even ticks.
         quantum_j: its step.
+        numbers: which tick each is; None: that is to be found out.
 
     Returns:
         None if there are too few ticks, or if they are on no lattice.
     """
     # Several ticks may have fallen into a bracket this wide; it is numbered at the end.
     narrow = high_ns - low_ns < _WIDE_RATIO * _usual_step((low_ns + high_ns) / 2)
+    if numbers is not None:
+        narrow[:] = True
     if np.count_nonzero(narrow) < MIN_TICKS:
         return None
     base_ns = float(low_ns[narrow][0])
     low, high = low_ns[narrow] - base_ns, high_ns[narrow] - base_ns
     shown_j = None if energy_j is None else energy_j[narrow]
-    number = numbered(
-        low, high, low_ns - base_ns, high_ns - base_ns, shown_j, most_ns=_JITTERS[-1][1]
-    )
+    number: npt.NDArray[np.int64] | None
+    if numbers is None:
+        number = numbered(
+            low, high, low_ns - base_ns, high_ns - base_ns, shown_j, most_ns=_JITTERS[-1][1]
+        )
+    else:
+        number = numbers.number - numbers.number[0]
     if number is None:
         return None
     period_ns = float(high[-1]) / int(number[-1])
     even = None
     if energy_j is not None:
         even = steadiness(energy_j[narrow], number, period_ns=period_ns, quantum_j=quantum_j)
-    x_ns, y_ns, jitter_ns, possible_ns = _weigh(low, high, number, even, random, draws=draws)
+    found = _weigh(low, high, number, even, random, draws=draws, took=numbers)
+    if found is None:
+        return None
+    x_ns, y_ns, jitter_ns, possible_ns = found
     period_ns = float(np.mean(y_ns - x_ns)) / int(number[-1])
     # The value read at a bracket's end is that of the last tick before it.
     last = (high_ns - base_ns - float(np.mean(x_ns))) / period_ns
@@ -171,7 +206,8 @@ def _weigh(
     random: np.random.Generator,
     *,
     draws: int,
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64], float]:
+    took: Numbers | None,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64], float] | None:
     """Draws of x, y and jitter by their probability given the brackets; the largest possible."""
     points: list[npt.NDArray[np.float64]] = []
     weights: list[npt.NDArray[np.float64]] = []
@@ -191,7 +227,13 @@ def _weigh(
         spare = np.full(_POINTS, np.log(area))
         for turn in range(_ROUNDS):
             jitter_ns = least_ns * (top_ns / least_ns) ** random.random(_POINTS)
-            log_chance = _log_chance(low[tells], high[tells], share[tells], drawn, jitter_ns)
+            if took is None:
+                log_chance = chance.quick(low[tells], high[tells], share[tells], drawn, jitter_ns)
+            else:
+                blur = took.low_took_ns[tells], took.high_took_ns[tells]
+                log_chance = chance.slow(
+                    low[tells], high[tells], share[tells], drawn, jitter_ns, blur=blur
+                )
             if even is not None:
                 log_chance = log_chance + even.log_chance(jitter_ns)
             weight = log_chance + spare + np.log(likely)
@@ -206,6 +248,8 @@ def _weigh(
         weights.append(weight)
         worth.append((top_ns, float(np.logaddexp.reduce(weight)) - np.log(likely)))
         jitters.append(jitter_ns)
+    if not weights:
+        return None
     together = np.concatenate(weights)
     share = np.exp(together - together.max())
     chosen = random.choice(len(share), size=draws, p=share / share.sum())
@@ -213,23 +257,6 @@ def _weigh(
     best = max(value for _, value in worth)
     possible_ns = max(top_ns for top_ns, value in worth if value > best + np.log(_NOT_EXCLUDED))
     return x_ns, y_ns, np.concatenate(jitters)[chosen], possible_ns
-
-
-def _log_chance(
-    low: npt.NDArray[np.float64],
-    high: npt.NDArray[np.float64],
-    share: npt.NDArray[np.float64],
-    drawn: npt.NDArray[np.float64],
-    jitter_ns: npt.NDArray[np.float64],
-) -> npt.NDArray[np.float64]:
-    """Log of the probability that all ticks fell into their brackets, for each lattice drawn."""
-    ticks = drawn[:, :1] + (drawn[:, 1:] - drawn[:, :1]) * share
-    jitter = jitter_ns[:, None]
-    overlap = np.minimum(ticks + jitter, high) - np.maximum(ticks - jitter, low)
-    log_chance: npt.NDArray[np.float64] = np.log(np.clip(overlap / (2 * jitter), _NEVER, 1.0)).sum(
-        axis=1
-    )
-    return log_chance
 
 
 def _around(

@@ -20,7 +20,7 @@ JITTER_LIMIT_RATIO: Final = 0.25
 """Ticks that are off a lattice by more than this share of its period are on none."""
 _FIT_RATIO: Final = 0.12
 """As the ticks come, by this share of a period; with ticks left out, by the next one first."""
-_REGULAR_RATIO: Final = 0.01
+REGULAR_RATIO: Final = 0.01
 _OTHER_RATIO: Final = 1.1
 """Once a numbering fits, others are looked for among those with up to so many times its ticks."""
 
@@ -78,12 +78,12 @@ def _regular(
     fits: Callable[[npt.NDArray[np.int64], float], bool],
 ) -> list[npt.NDArray[np.int64]]:
     """Numberings with ticks left out under which the others are regular."""
-    scanned = (n for n in _numberings((low + high) / 2, scan=True) if fits(n, _REGULAR_RATIO))
+    scanned = (n for n in _numberings((low + high) / 2, scan=True) if fits(n, REGULAR_RATIO))
     found = list(itertools.islice(scanned, 1))
     for number in folding.folded(low, high):
         if found and number[-1] > _OTHER_RATIO * found[0][-1]:
             break
-        if fits(number, _REGULAR_RATIO):
+        if fits(number, REGULAR_RATIO):
             found.append(number)
     return found
 

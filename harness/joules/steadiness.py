@@ -68,10 +68,13 @@ def steadiness(
     middle = np.arange(2, len(number) - 2)
     # Every third one, so that none is a neighbour of another: what is said of them is
     # said of ticks that know nothing of each other.
-    whole = number[middle + 2] - number[middle - 2] == 4  # noqa: PLR2004
-    middle = middle[whole & (number[middle] % 3 == 0)]
+    # Where not every tick is read, those next to each other are as many apart on both sides.
+    apart = number[middle + 1] - number[middle]
+    whole = np.all([number[middle + k] - number[middle] == k * apart for k in (-2, -1, 2)], axis=0)
+    middle = middle[whole & (number[middle] // apart % 3 == 0)]
     if len(middle) < _MIN_COMPARED:
         return Steadiness(0, np.empty(0), np.empty(0))
+    span_ns = 2 * period_ns * (number[middle + 1] - number[middle])
     far_j = energy_j[middle - 2] + energy_j[middle + 2]
     near_j = energy_j[middle - 1] + energy_j[middle + 1]
     rise_j = energy_j[middle + 1] - energy_j[middle - 1]
@@ -81,7 +84,7 @@ def steadiness(
     # joules are the same. Of whole quanta, up to 2 u / quantum + 1 lie within u of anything:
     # what is rounded down counts as half a quantum further off.
     distances_ns = [
-        np.sort((np.abs(energy_j[middle] - each) + quantum_j / 2) / rise_j * 2 * period_ns)
+        np.sort((np.abs(energy_j[middle] - each) + quantum_j / 2) / rise_j * span_ns)
         for each in expected_j
     ]
     within = np.array([np.ceil(share * len(middle)) for share in _SHARES])

@@ -18,7 +18,9 @@ _DRAWS: Final = 50
 
 
 def regular_ns(
-    low_ns: npt.NDArray[np.float64], high_ns: npt.NDArray[np.float64]
+    low_ns: npt.NDArray[np.float64],
+    high_ns: npt.NDArray[np.float64],
+    numbers: lattice.Numbers | None,
 ) -> tuple[npt.NDArray[np.float64], float] | None:
     """
     The mean instant of each tick over the lattices that the brackets allow.
@@ -26,13 +28,14 @@ def regular_ns(
     Args:
         low_ns: shape (n,): start of each tick's bracket.
         high_ns: shape (n,): its end.
+        numbers: which tick of a slow counter each is; None: not known.
 
     Returns:
         Shape (n,), never decreasing, and by how much they may be off, as two standard
         deviations of a usual one, in nanoseconds; None: the ticks are on no lattice.
     """
     random = np.random.default_rng(1)
-    fitted = lattice.fit(low_ns, high_ns, random, _DRAWS)
+    fitted = lattice.fit(low_ns, high_ns, random, _DRAWS, numbers=numbers)
     if fitted is None:
         return None
     drawn = fitted.draw_ns(random, np.arange(len(low_ns)), low_ns, high_ns)
@@ -57,7 +60,8 @@ def placed_ns(knots: Knots) -> tuple[npt.NDArray[np.float64], float] | None:
     placed, doubt_ns = [], 0.0
     for part in range(parts):
         inside = own == part
-        found = regular_ns(knots.low_ns[inside], knots.high_ns[inside])
+        numbers = lattice.numbers(knots, np.flatnonzero(inside))
+        found = regular_ns(knots.low_ns[inside], knots.high_ns[inside], numbers)
         if found is None:
             return None
         placed.append(found[0])

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.joules.counter import stretches
+from harness.joules.edges import REACH_NS
+from harness.joules.following import accepted
 from harness.joules.lag import estimate
 from harness.joules.ticks import placed_ns
 from harness.timeline import ReadStatus, Window
@@ -117,7 +119,9 @@ def _curves(recording: Recording) -> list[_Curve]:
         steps = np.diff(middle) / 1e9 * (value[1:] + value[:-1]) / 2
         return [_Curve(middle, np.concatenate([[0.0], np.cumsum(steps)]), None)]
     found = []
-    for knots in stretches(trace):
+    for seen in stretches(trace):
+        first_ns, last_ns = float(seen.low_ns[0]), float(seen.high_ns[-1])
+        knots = accepted(seen, first_ns, last_ns, REACH_NS)
         placed = placed_ns(knots)
         if placed is None:
             found.append(_Curve(knots.middle_ns, knots.energy_j, None))
