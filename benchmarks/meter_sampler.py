@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Final
 
 from harness.emulator import build, follow, make, waveform
-from harness.sampler import Sampler, SamplerAudit
+from harness.sampler import Sampler
+from harness.sampler_audit import SamplerAudit
 
 GPUS: Final = 8
 CALL_S: Final = 50e-6

@@ -25,7 +25,8 @@ from harness.emulator import build, follow, make, waveform
 from harness.emulator.model import SensorModel
 from harness.integrate import traces, window_energies
 from harness.journal import read_journal
-from harness.sampler import Sampler, SamplerAudit
+from harness.sampler import Sampler
+from harness.sampler_audit import SamplerAudit
 from harness.timeline import POWER_DTYPE, Window
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from .clock import WallAnchor
 from .errors import ConfigError, JoulemarkError
 from .integrate import traces
 from .journal import read_journal
-from .sampler import Sampler, SamplerAudit
+from .sampler import Sampler
+from .sampler_audit import SamplerAudit
 from .surroundings import Remark, clock, of_gpu, surroundings
 from .timeline import POWER_DTYPE, ReadStatus
 

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from . import plugins
 from .errors import ConfigError, JoulemarkError
 from .journal import JournalWriter
+from .power_sessions import open_sources
 from .rounds import Call, Round, rounds_of
 from .schedule import Aimed, Burst, Grid, Slow, aimed, read_cost_s
 from .ticking import SLOW_READ_S
 from .timeline import POWER_DTYPE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from .contracts import PowerSession
     from .timeline import Channel
@@ -63,7 +63,7 @@ class _Loop:
         self._regular: list[Round] = []
         self._meters: dict[int, tuple[int, float]] = {}
 
-    def start(self, power_hz: float, counter_hz: float) -> None:
+    def start(self, power_hz: float, counter_hz: float, *, aim: bool) -> None:
         """Lay out the grids, slower where reading costs too much, and burst once."""
         for session in self.sessions.values():
             if session.period_s is not None:
@@ -79,7 +79,7 @@ class _Loop:
                 most = MAX_COUNTER_BUSY_RATIO if counts else MAX_BUSY_RATIO
                 period_ns = round(max(1 / hertz, sum(costs_s) / most) * 1e9)
                 self.rates_hz["counter" if counts else "power"] = 1e9 / period_ns
-                if counts:
+                if counts and aim:
                     rounds = self._aim(rounds, costs_s, hertz, period_ns)
                 if rounds:
                     self.grids.append(Grid(rounds, period_ns, dithered=counts))
@@ -208,21 +208,6 @@ class _Loop:
         return watts
 
 
-def _open_sources(sources: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, PowerSession]:
-    sessions: dict[str, PowerSession] = {}
-    for kind, options in sources:
-        try:
-            source = plugins.load("power", kind)(**options)
-        except TypeError as error:
-            raise ConfigError(
-                f"the options of power source {kind!r} do not fit ({error})",
-                remedy=f"see `joulemark list power` and harness/power/{kind}.py",
-            ) from error
-        name = kind if kind not in sessions else f"{kind}-{len(sessions)}"
-        sessions[name] = source.open()
-    return sessions
-
-
 def _say(message: Mapping[str, Any]) -> None:
     data = memoryview(orjson.dumps(message) + b"\n")
     os.set_blocking(1, True)
@@ -252,7 +237,7 @@ def main() -> None:
     with open(0, "rb", buffering=0, closefd=False) as commands:
         order = orjson.loads(commands.readline())
     try:
-        sessions = _open_sources(order["sources"])
+        sessions = open_sources(order["sources"])
         calls: list[Call] = []
         channels: list[Channel] = []
         for session in sessions.values():
@@ -283,7 +268,7 @@ def main() -> None:
     loop = _Loop(journal, sessions, calls)
     gc.collect()
     gc.freeze()
-    loop.start(order["power_hz"], order["counter_hz"])
+    loop.start(order["power_hz"], order["counter_hz"], aim=order["aim"])
     journal.flush()
     _say({"header": header, "facts": facts, "rates_hz": loop.rates_hz})
     # What starting cost (imports, opening the driver) is not what sampling costs.

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from harness.rounds import Call, Round, rounds_of
-from harness.sampler import audit
+from harness.sampler_audit import audit
 from harness.schedule import BURST_STEP_NS, Burst, Grid, read_cost_s
 from harness.timeline import POWER_DTYPE, Channel, ReadStatus
 

@@ -184,12 +184,25 @@ def _calls(meter: Mapping[str, Any]) -> Verdict:
 
 def _sampler(meter: Mapping[str, Any]) -> Verdict:
     claim = "the sampler is on time: p99 within 2 ms, nothing missed"
-    sampler = meter.get("sampler", {})
-    if not sampler or not sampler.get("period_error_ms"):
+    ways = {"dithered": meter.get("sampler", {}), "as in use": meter.get("sampler_aimed", {})}
+    known = {name: one for name, one in ways.items() if one.get("period_error_ms")}
+    if not known:
         return _verdict("3", claim, None, "not recorded")
-    p99, missed = sampler["period_error_ms"][1], sampler["missed"]
-    seen = f"period error p99 {p99:.2f} ms, {missed} rounds missed, under the heaviest load"
-    return _verdict("3", claim, p99 <= 2 and not missed, seen)
+    seen = "; ".join(
+        f"{name}: period error p99 {one['period_error_ms'][1]:.2f} ms, {one['missed']} rounds "
+        f"missed{_busy(one)}"
+        for name, one in known.items()
+    )
+    # What is judged is what runs measure with; recordings from before there was a choice have one.
+    last = list(known.values())[-1]
+    holds = last["period_error_ms"][1] <= 2 and not last["missed"]
+    return _verdict("3", claim, holds, f"under the heaviest load, {seen}")
+
+
+def _busy(audit: Mapping[str, Any]) -> str:
+    if not audit.get("cpu_s") or not audit.get("wall_s"):
+        return ""
+    return f", {audit['cpu_s'] / audit['wall_s']:.1%} of a core"
 
 
 def _scopes(meter: Mapping[str, Any]) -> Verdict:

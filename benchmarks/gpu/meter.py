@@ -31,6 +31,10 @@ _SPACING_S = 0.004
 """Between two calls timed: 250 a second at most, since much faster reading is said to do harm."""
 
 
+AIMED, AIMED_S = "compute_aimed", 13.0
+"""The load under which reads are aimed at ticks, as they are in use, and for how long."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lengths:
     """
@@ -110,6 +114,11 @@ def run(folder: Path, lengths: Lengths, say: Callable[[str], None]) -> list[str]
                 f"window_{load}",
                 lambda load=load: _hold(folder, f"window_{load}", worker, load, lengths.window_s),
             )
+        seconds = min(lengths.window_s, AIMED_S)
+        step(
+            f"window_{AIMED}",
+            lambda: _hold(folder, f"window_{AIMED}", worker, "compute", seconds, aim=True),
+        )
         step("steps", lambda: _steps(folder, worker, lengths))
         step("ticks", lambda: _ticks(folder, worker, lengths.ticks_s))
         step("polls", lambda: polls.record(folder, worker, lengths.ticks_s))
@@ -136,8 +145,10 @@ def _bare_idle(folder: Path, seconds: float) -> None:
         step["window_ns"] = [start_ns, sampler.mark()]
 
 
-def _hold(folder: Path, name: str, worker: Worker, load: str, seconds: float) -> None:
-    with recorded(folder, name) as (_, step):
+def _hold(
+    folder: Path, name: str, worker: Worker, load: str, seconds: float, *, aim: bool = False
+) -> None:
+    with recorded(folder, name, aim=aim) as (_, step):
         step["load"] = worker.hold(load, seconds)
 
 

@@ -26,7 +26,7 @@ from .arithmetic import (
     slope_w,
     ticks,
 )
-from .meter import LOADS, PHASES, RATES_HZ
+from .meter import AIMED, LOADS, PHASES, RATES_HZ
 from .recording import gpu_channels, read_json, traces_of
 
 WINDOWS_EACH = 8
@@ -58,7 +58,8 @@ def compute(folder: Path, *, world_file: str | None = None) -> dict[str, Any]:
         "locked": _locked(folder),
         "rates": _rates(folder),
         "idle": _idle(folder),
-        "sampler": _sampler(folder),
+        "sampler": _sampler(folder, "window_compute", "window_idle"),
+        "sampler_aimed": _sampler(folder, f"window_{AIMED}"),
     }
     return {key: value for key, value in found.items() if value}
 
@@ -122,7 +123,7 @@ def _delays(folder: Path) -> dict[str, Any]:
 def _windows(folder: Path, world_file: str | None) -> list[dict[str, Any]]:
     durations = (read_json(folder / "lengths.json") or {}).get("durations_s", [])
     rows = []
-    for load in LOADS:
+    for load in (*LOADS, AIMED):
         step = read_json(folder / f"window_{load}.json")
         found = [
             t for t in traces_of(folder, f"window_{load}") if t.channel.boundary != "gpu_memory"
@@ -263,14 +264,15 @@ def _idle(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _sampler(folder: Path) -> dict[str, Any]:
-    step = read_json(folder / "window_compute.json") or read_json(folder / "window_idle.json")
+def _sampler(folder: Path, *names: str) -> dict[str, Any]:
+    """The sampler's audit of the first of these steps that is there."""
+    step = next((found for name in names if (found := read_json(folder / f"{name}.json"))), None)
     if not step:
         return {}
     audit = step["audit"]
     keys = ("call_us", "period_error_ms", "missed", "longest_gap_s", "cpu_s", "wall_s", "power_hz",
-            "counter_hz", "faults", "fault")  # fmt: skip
-    return {key: audit[key] for key in keys}
+            "counter_hz", "faults", "fault", "aimed")  # fmt: skip
+    return {key: audit.get(key) for key in keys}
 
 
 def distribution_ms(trace: PowerTrace) -> list[float]:

@@ -32,10 +32,18 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - same
 
 @contextlib.contextmanager
 def recorded(
-    folder: Path, name: str, *, power_hz: float = 50.0, counter_hz: float = 20.0
+    folder: Path,
+    name: str,
+    *,
+    power_hz: float = 50.0,
+    counter_hz: float = 20.0,
+    aim: bool = False,
 ) -> Iterator[tuple[Sampler, dict[str, Any]]]:
     """
     Sample NVML while the block runs; its facts go to `NAME.json`, the readings to `NAME.jmj`.
+
+    What a sensor is like is asked at times that take nothing for granted, so reads are not aimed
+    at expected ticks unless *aim* says so.
 
     The JSON is written last and only if the block ends well: it says that the step is done.
     What a step that failed has read stays in `NAME.failed-N.jmj`.
@@ -45,7 +53,7 @@ def recorded(
         # Of an earlier try that was cut: kept, beside.
         count = sum(1 for _ in folder.glob(f"{name}.failed-*.jmj"))
         journal.rename(folder / f"{name}.failed-{count}.jmj")
-    sampler = Sampler(journal, [("nvml", {})], power_hz=power_hz, counter_hz=counter_hz)
+    sampler = Sampler(journal, [("nvml", {})], power_hz=power_hz, counter_hz=counter_hz, aim=aim)
     sampler.start()
     step: dict[str, Any] = {"asked_hz": [power_hz, counter_hz], "facts": sampler.facts()}
     try:
