@@ -98,6 +98,8 @@ class Aim:
     _brackets: list[tuple[float, float]] = field(default_factory=list)
     _back_off_ns: int = _BACK_OFF_NS
     _burst_until_ns: int = 0
+    _burst_begun: bool = True
+    """The first reading of a burst may show a tick that is long past."""
     _sought_ns: int = 0
     _number: int = 0
     _dither: int = 0
@@ -119,14 +121,15 @@ class Aim:
                 self._around_done()
         elif self.seeking:
             self._seek(after_ns, value, changed=changed)
-        if changed or after_ns > self._burst_until_ns:
+        if (changed and self._burst_begun) or after_ns > self._burst_until_ns:
             self._burst_until_ns = 0
+        self._burst_begun = True
         self._value, self._last_ns, self._fresh = value, before_ns, changed
 
     def announce(self, now_ns: int) -> None:
         """An edge has been announced: read every tick around it."""
         if self.ticks is None:
-            self._burst_until_ns = now_ns + _BURST_NS
+            self._burst_until_ns, self._burst_begun = now_ns + _BURST_NS, False
             return
         least, _ = self.ticks.shown(now_ns, now_ns)
         self.owed = _ANNOUNCED
@@ -261,7 +264,7 @@ class Aim:
                 self._back_off_ns = _BACK_OFF_NS
         self.losses += 1
         if self.owed:
-            self._burst_until_ns = now_ns + _BURST_NS
+            self._burst_until_ns, self._burst_begun = now_ns + _BURST_NS, False
         self.ticks, self.owed, self.seeking, self._brackets = None, 0, False, []
         self.seek_at_ns = now_ns + self._back_off_ns
         self._number = (now_ns - self.begun_ns) // self.grid_ns

@@ -35,7 +35,7 @@ def input_counts(
         return read, int(said["cached_tokens"].sum())
     readings = {mark["when"]: mark for mark in marks if mark["mark"] == "token_counters"}
     if {"before", "after"} <= readings.keys():
-        before, after = readings["before"]["cached"], readings["after"]["cached"]
+        before, after = (readings[when].get("cached") for when in ("before", "after"))
         if before is not None and after is not None:
             return read, int(after - before)
     return read, None

@@ -108,21 +108,23 @@ def window_energies(
     """
     boundaries = list(dict.fromkeys(trace.channel.boundary for trace in traces))
     energies: list[WindowEnergy] = []
-    refused: list[str] = []
+    refused: list[CoverageError] = []
     for boundary in boundaries:
         own = [trace for trace in traces if trace.channel.boundary == boundary]
         try:
             energies.append(_boundary_energy(boundary, own, window, max_gap_s))
         except CoverageError as error:
-            refused.append(error.problem)
+            refused.append(error)
+    if not energies and refused:
+        raise refused[0]
     if not energies:
         raise CoverageError(
-            f"no power was recorded in the window {window.name!r}"
-            + (f" ({refused[0]})" if refused else ""),
+            f"no power was recorded in the window {window.name!r}",
             remedy="start the sampler before the window and stop it after",
         )
     missing = tuple(
-        Finding(code="boundary_not_covered", severity="warning", message=text) for text in refused
+        Finding(code="boundary_not_covered", severity="warning", message=error.problem)
+        for error in refused
     )
     first = dataclasses.replace(energies[0], findings=energies[0].findings + missing)
     return [first, *energies[1:]]

@@ -20,7 +20,7 @@ from .errors import ConfigError, JoulemarkError
 from .journal import JournalWriter
 from .power_sessions import open_sources
 from .rounds import Call, Round, rounds_of
-from .schedule import Aimed, Burst, Grid, Slow, aimed, read_cost_s
+from .schedule import Aimed, Burst, FirstReads, Grid, Slow, aimed, first_reads
 from .ticking import SLOW_READ_S
 from .timeline import POWER_DTYPE
 
@@ -75,12 +75,12 @@ class _Loop:
             chosen = [call for call in self._fast() if call.counts == counts]
             if chosen:
                 rounds = rounds_of(chosen)
-                costs_s = [read_cost_s(one, self.journal) for one in rounds]
+                first = [first_reads(one, self.journal) for one in rounds]
                 most = MAX_COUNTER_BUSY_RATIO if counts else MAX_BUSY_RATIO
-                period_ns = round(max(1 / hertz, sum(costs_s) / most) * 1e9)
+                period_ns = round(max(1 / hertz, sum(one.cost_s for one in first) / most) * 1e9)
                 self.rates_hz["counter" if counts else "power"] = 1e9 / period_ns
                 if counts and aim:
-                    rounds = self._aim(rounds, costs_s, hertz, period_ns)
+                    rounds = self._aim(rounds, first, hertz, period_ns)
                 if rounds:
                     self.grids.append(Grid(rounds, period_ns, dithered=counts))
         self.power = next((grid for grid in self.grids if not grid.dithered), None)
@@ -93,18 +93,17 @@ class _Loop:
         self.mark(now_ns, whole=True)
 
     def _aim(
-        self, rounds: list[Round], costs_s: list[float], hertz: float, period_ns: int
+        self, rounds: list[Round], first: list[FirstReads], hertz: float, period_ns: int
     ) -> list[Round]:
-        """Give the slow counters a schedule of their own; the quick ones are left."""
-        slow = [
-            cost_s > SLOW_READ_S * len(one.calls)
-            for one, cost_s in zip(rounds, costs_s, strict=True)
+        """Give slow counters that tick a schedule of their own; the others are left."""
+        chosen = [
+            one
+            for one, seen in zip(rounds, first, strict=True)
+            if seen.cost_s > SLOW_READ_S * len(one.calls) and not seen.continuous
         ]
-        if not any(slow):
-            return rounds
-        chosen = [one for one, is_slow in zip(rounds, slow, strict=True) if is_slow]
-        self.aimed = aimed(chosen, hertz, period_ns, MAX_COUNTER_BUSY_RATIO)
-        return [one for one, is_slow in zip(rounds, slow, strict=True) if not is_slow]
+        if chosen:
+            self.aimed = aimed(chosen, hertz, period_ns, MAX_COUNTER_BUSY_RATIO)
+        return [one for one in rounds if one not in chosen]
 
     def mark(self, t_ns: int, *, whole: bool = False) -> None:
         """Begin a burst for an edge announced at *t_ns*."""

@@ -180,11 +180,24 @@ def aimed(rounds: list[Round], hertz: float, period_ns: int, busy_ratio: float) 
     return Aimed(alone, Aims(aims, most_hz=hertz, busy_ratio=busy_ratio, next_ns=now_ns))
 
 
-def read_cost_s(one: Round, journal: Sink) -> float:
-    """Median seconds of a few rounds; they are written to the journal like all others."""
-    costs = []
+@dataclass(frozen=True, slots=True)
+class FirstReads:
+    """What the first reads of a round say."""
+
+    cost_s: float
+    """Median of a round."""
+    continuous: bool
+    """Every value moved from each read to the next: no ticks to aim at."""
+
+
+def first_reads(one: Round, journal: Sink) -> FirstReads:
+    """Read a few times; all of it is written to the journal like anything else."""
+    costs: list[float] = []
+    moved: list[bool] = []
     for _ in range(5):
+        old = one.firsts()
         before_ns = time.perf_counter_ns()
         one.run(journal)
         costs.append((time.perf_counter_ns() - before_ns) / 1e9)
-    return statistics.median(costs)
+        moved += [was != value for was, value in zip(old, one.firsts(), strict=bool(old))]
+    return FirstReads(statistics.median(costs), all(moved))

@@ -149,6 +149,18 @@ def test_an_announced_edge_has_the_ticks_around_it():
     assert not found.aims.busy(22 * SECOND)
 
 
+def test_the_first_read_of_a_burst_may_show_a_tick_long_past_and_does_not_end_it():
+    one = Aim(grid_ns=50_000_000, begun_ns=0)
+    one.took(0, 3_000_000, 1.0)
+    one.announce(10_000_000)
+    one.took(11_000_000, 14_000_000, 2.0)
+    assert one.busy
+    one.took(15_000_000, 18_000_000, 2.0)
+    assert one.busy
+    one.took(19_000_000, 22_000_000, 3.0)
+    assert not one.busy
+
+
 @pytest.mark.parametrize("load", ["constant", "decode"])
 def test_ticks_that_jitter_are_not_aimed_at_for_long(load):
     held = 0

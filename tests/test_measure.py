@@ -81,7 +81,9 @@ def test_a_command_that_forks_is_waited_for_and_its_children_are_counted(run):
 
 
 def test_it_works_under_nohup_and_in_a_pipe(run, tmp_path):
-    done = run(*MODEL, "-o", "record.json", "--", "sh", "-c", "echo out", prefix=("nohup",))
+    # Long enough for two readings of the model, which is asked each millisecond at an edge.
+    command = ("sh", "-c", "echo out; sleep 0.2")
+    done = run(*MODEL, "-o", "record.json", "--", *command, prefix=("nohup",))
     assert done.returncode == 0
     assert "out\n" in done.stdout
     assert json.loads((tmp_path / "here" / "record.json").read_text())["status"] == "complete"

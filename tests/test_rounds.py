@@ -11,7 +11,7 @@ import pytest
 
 from harness.rounds import Call, Round, rounds_of
 from harness.sampler_audit import audit
-from harness.schedule import BURST_STEP_NS, Burst, Grid, read_cost_s
+from harness.schedule import BURST_STEP_NS, Burst, Grid, first_reads
 from harness.timeline import POWER_DTYPE, Channel, ReadStatus
 
 OK = ReadStatus.OK
@@ -207,9 +207,24 @@ def test_the_cost_of_a_read_is_the_median_of_five_which_are_kept():
     session, sink = Session([1.0] * 5), Sink()
     (one,) = rounds_of(calls_of(session))
     began_ns = time.perf_counter_ns()
-    cost_s = read_cost_s(one, sink)
-    assert 0 < cost_s <= (time.perf_counter_ns() - began_ns) / 1e9
+    found = first_reads(one, sink)
+    assert 0 < found.cost_s <= (time.perf_counter_ns() - began_ns) / 1e9
     assert len(sink.blocks) == 5
+
+
+@pytest.mark.parametrize(
+    ("values", "continuous"),
+    [
+        ([1.0, 2.0, 3.0, 4.0, 5.0], True),
+        ([1.0, 1.0, 1.0, 2.0, 2.0], False),
+        ([1.0, 2.0, 3.0, 3.0, 4.0], False),
+        ([1.0] * 5, False),
+        ([math.nan] * 5, True),
+    ],
+)
+def test_a_counter_that_moves_from_each_read_to_the_next_has_no_ticks(values, continuous):
+    (one,) = rounds_of(calls_of(Session(values)))
+    assert first_reads(one, Sink()).continuous == continuous
 
 
 def test_the_audit_says_how_long_reads_take_how_regular_and_how_often_missed():
