@@ -121,8 +121,10 @@ def test_a_chassis_is_a_boundary_of_its_own():
 
 
 def test_no_reading_at_all_is_refused():
-    with pytest.raises(CoverageError, match="no power was recorded"):
+    with pytest.raises(CoverageError, match="no two readings that differ"):
         window_energies([trace(COUNTER, [], [])], window(5, 15))
+    with pytest.raises(CoverageError, match="no power was recorded"):
+        window_energies([], window(5, 15))
 
 
 def test_a_window_after_the_last_reading_is_refused():

@@ -53,7 +53,7 @@ def library(tmp_path_factory):
 
 
 def test_the_exit_code_and_the_output_are_the_commands(run):
-    done = run(*MODEL, "--", "sh", "-c", "echo out; echo err >&2; exit 7")
+    done = run(*MODEL, "--", "sh", "-c", "echo out; echo err >&2; sleep 0.2; exit 7")
     assert done.returncode == 7
     assert done.stdout == "out\n"
     assert "err\n" in done.stderr

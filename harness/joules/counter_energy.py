@@ -139,7 +139,8 @@ def _covered(
         knots = _stretch(stretches(trace), window)
         if knots is None:
             raise CoverageError(
-                f"{trace.channel.name} did not move in the window {window.name!r}",
+                f"{trace.channel.name} has no two readings that differ in the window "
+                f"{window.name!r}",
                 remedy="start the sampler before the window and stop it after",
             )
         chosen[device] = knots
