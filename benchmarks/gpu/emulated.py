@@ -20,8 +20,9 @@ from harness.exposition import Exposition
 from .devices import LIVE_VARIABLE, PRETENDED_W
 
 DRIVER = Path("/proc/driver/nvidia/version")
-LAG_S, NOISE_W, CALL_S, ENERGY_CALL_S = 0.05, 1.0, 30e-6, 120e-6
-"""Put in, so that the protocol has something to find."""
+LAG_S, NOISE_W, CALL_S, ENERGY_CALL_S = 0.05, 1.0, 30e-6, 3e-3
+"""Put in, so that the protocol has something to find; reads of the energy are as slow as an H100's,
+so that they are aimed at ticks as there."""
 PREFILL_J, DECODE_J = 0.02, 0.15
 """What a computed input token and an output token draw on the emulated GPU: made up."""
 _PERIOD_S = 0.05
