@@ -28,9 +28,10 @@ from .performance import absences, latencies, request_findings, throughput, toke
 from .phases.estimate import Split
 from .record import Finding, MetricValue, RunRecord
 from .roles import devices_by_role, role_energies, role_metrics
+from .silence_power import told_by_power
 from .timeline import Window
 from .tokens import TokenTimes, token_times
-from .window import Found, run_window, silence_findings, steady_window
+from .window import Found, run_window, silence_findings, silent_ns, steady_window
 from .window_variants import ml_energy_window
 
 if TYPE_CHECKING:
@@ -88,7 +89,14 @@ def analyse(raw: RawRun) -> RunRecord:
         for energy in energies:
             metrics[f"{energy.boundary}_loaded_idle_w"] = average_w(energy)
 
-    provenance = _provenance(raw)
+    if found.window is not None:
+        silent = silent_ns(found.window, events, tokens)
+        findings = [
+            told_by_power(one, silent, found.window, power, metrics)
+            if one.code == "engine_silent"
+            else one
+            for one in findings
+        ]
     launched = any(mark["mark"] == "engine_start" for mark in raw.marks)
     findings += conditions(provenance, launched=launched)
     counts, disagreements = token_counts(raw, measured, events)

@@ -203,12 +203,19 @@ def _shift_findings(window: Window, tokens: TokenTimes) -> list[Finding]:
     return [Finding(code="window_level_shift", severity="warning", message=message)]
 
 
-def silence_findings(window: Window, events: npt.NDArray[Any], tokens: TokenTimes) -> list[Finding]:
-    """Stretches of the window in which no request got a token although several were in flight."""
+def silent_ns(
+    window: Window, events: npt.NDArray[Any], tokens: TokenTimes
+) -> npt.NDArray[np.int64]:
+    """Shape (n, 2): stretches of the window without a token although several were in flight."""
     sent, ended = _sends(events), np.sort(events["t_ns"][events["kind"] == EventKind.END])
     found = np.clip(silences(tokens.t_ns, sent, ended), window.start_ns, window.end_ns)
-    silent_s = np.diff(found, axis=1)[:, 0] / 1e9
-    silent_s = silent_s[silent_s >= LEAST_S]
+    long: npt.NDArray[np.int64] = found[np.diff(found, axis=1)[:, 0] >= LEAST_S * 1e9]
+    return long
+
+
+def silence_findings(window: Window, events: npt.NDArray[Any], tokens: TokenTimes) -> list[Finding]:
+    """What such stretches mean, if they are more than a twentieth of the window."""
+    silent_s = np.diff(silent_ns(window, events, tokens), axis=1)[:, 0] / 1e9
     share = float(silent_s.sum()) / window.duration_s
     if share < _SILENT_RATIO:
         return []

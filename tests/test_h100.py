@@ -187,6 +187,18 @@ def test_decompose_prints_a_real_runs_split_and_what_speaks_against_it(runs):
     assert "although requests were in flight" in refused.output
 
 
+def test_the_card_drew_idle_watts_while_the_engine_was_silent(runs):
+    """So the engine stood still, and did not read prompts: the host compiled kernels."""
+    told = []
+    for path in runs.values():
+        record = pipeline.analyse(store.load(path))
+        silent = [finding for finding in record.findings if finding.code == "engine_silent"]
+        if silent and "gpu_average_w" in record.metrics:
+            assert silent[0].severity == "warning"
+            told.append("it stood still" in silent[0].message)
+    assert told == [True] * 4
+
+
 def test_prompts_that_a_kept_engine_had_met_before_are_seen(runs):
     """A sweep's points shared seeds then: of five runs of nine, a prefix cache served input."""
     shares = {}
