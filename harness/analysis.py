@@ -21,7 +21,7 @@ from .energy import (
     window_row,
 )
 from .engine_joules import cross_check
-from .integrate import traces
+from .integrate import one_reading_a_device, traces
 from .load.audit import LoadAudit
 from .load.findings import audit_findings
 from .performance import absences, latencies, request_findings, throughput, token_counts
@@ -136,18 +136,11 @@ def phase_splits(raw: RawRun, kind: str | None = None) -> tuple[dict[str, Split]
     if found.window is None:
         return {}, list(found.findings)
     channels = traces(raw.power_header, raw.power) if raw.power_header else []
-    counted = {t.channel.device for t in channels if t.channel.quantity == "energy"}
-    chosen = [
-        trace
-        for trace in channels
-        if trace.channel.quantity == "energy"
-        or (trace.channel.device not in counted and trace.channel.sense != "average")
-    ]
     windows = [*_idle_windows(raw), found.window]
     findings = [_roles_apart()] if devices_by_role(_provenance(raw), []) else []
     averages = {t.channel.device: t for t in channels if t.channel.sense == "average"}
     splits: dict[str, Split] = {}
-    for trace in chosen:
+    for trace in one_reading_a_device(channels):
         average = averages.get(trace.channel.device)
         estimate = split(trace, windows, tokens, measured, average=average)
         if isinstance(estimate, Split):

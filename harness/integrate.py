@@ -86,6 +86,17 @@ def traces(header: Mapping[str, Any], records: npt.NDArray[Any]) -> list[PowerTr
     return found
 
 
+def one_reading_a_device(traces: Sequence[PowerTrace]) -> list[PowerTrace]:
+    """Each device's energy counter, or its power where it has none; never an average."""
+    counted = {trace.channel.device for trace in traces if trace.channel.quantity == "energy"}
+    return [
+        trace
+        for trace in traces
+        if trace.channel.quantity == "energy"
+        or (trace.channel.device not in counted and trace.channel.sense != "average")
+    ]
+
+
 def window_energies(
     traces: Sequence[PowerTrace], window: Window, *, max_gap_s: float = 0.5
 ) -> list[WindowEnergy]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from .integrate import one_reading_a_device
+from .joules.trapezoid import cumulated_j
 from .timeline import ReadStatus
 
 if TYPE_CHECKING:
@@ -74,13 +76,7 @@ def told_by_power(
 
 def _drawn_w(power: Sequence[PowerTrace], stretches_ns: npt.NDArray[np.int64]) -> float | None:
     """Mean watts of the stretches, over all devices; None: a device's readings do not tell."""
-    counted = {t.channel.device for t in power if t.channel.quantity == "energy"}
-    chosen = [
-        trace
-        for trace in power
-        if trace.channel.quantity == "energy"
-        or (trace.channel.device not in counted and trace.channel.sense != "average")
-    ]
+    chosen = one_reading_a_device(power)
     total_j = 0.0
     for trace in chosen:
         curve = _curve(trace)
@@ -95,12 +91,11 @@ def _curve(
     trace: PowerTrace,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
     """Instants, and joules up to each; None: too few readings, or the counter was reset."""
-    good = trace.status == ReadStatus.OK
-    t_ns = (trace.t_before_ns[good] + trace.t_after_ns[good]) / 2
-    value = trace.value[good]
-    if len(value) < _TWO:
-        return None
     if trace.channel.quantity == "power":
-        steps = np.diff(t_ns) / 1e9 * (value[1:] + value[:-1]) / 2
-        return t_ns, np.concatenate([[0.0], np.cumsum(steps)])
-    return None if np.any(np.diff(value) < 0) else (t_ns, value)
+        curve = cumulated_j(trace)
+    else:
+        good = trace.status == ReadStatus.OK
+        curve = (trace.t_before_ns[good] + trace.t_after_ns[good]) / 2, trace.value[good]
+        if np.any(np.diff(curve[1]) < 0):
+            return None
+    return curve if len(curve[1]) >= _TWO else None

@@ -37,6 +37,17 @@ class PowerIntegral:
     longest_gap_s: float
 
 
+def cumulated_j(
+    trace: PowerTrace,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The middles of power readings, ns, and the joules by trapezoids from the first up to each."""
+    good = trace.status == ReadStatus.OK
+    middle_ns = (trace.t_before_ns[good] + trace.t_after_ns[good]) / 2
+    watts = trace.value[good]
+    steps_j = np.diff(middle_ns) / 1e9 * (watts[1:] + watts[:-1]) / 2
+    return middle_ns, np.concatenate([[0.0], np.cumsum(steps_j)])[: len(middle_ns)]
+
+
 def integrate_power_j(
     trace: PowerTrace, window: Window, *, max_gap_s: float = 0.5
 ) -> PowerIntegral:

@@ -13,7 +13,8 @@ from harness.joules.edges import REACH_NS
 from harness.joules.following import accepted
 from harness.joules.lag import estimate
 from harness.joules.ticks import placed_ns
-from harness.timeline import ReadStatus, Window
+from harness.joules.trapezoid import cumulated_j
+from harness.timeline import Window
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,13 +112,8 @@ def powers(recording: Recording) -> Powers:
 def _curves(recording: Recording) -> list[_Curve]:
     trace = recording.trace
     if trace.channel.quantity == "power":
-        good = trace.status == ReadStatus.OK
-        middle = (trace.t_before_ns[good] + trace.t_after_ns[good]) / 2
-        value = trace.value[good]
-        if not len(value):
-            return []
-        steps = np.diff(middle) / 1e9 * (value[1:] + value[:-1]) / 2
-        return [_Curve(middle, np.concatenate([[0.0], np.cumsum(steps)]), None)]
+        curve = _Curve(*cumulated_j(trace), None)
+        return [curve] if len(curve.t_ns) else []
     found = []
     for seen in stretches(trace):
         first_ns, last_ns = float(seen.low_ns[0]), float(seen.high_ns[-1])
