@@ -25,7 +25,7 @@ from .run_watcher import RunWatcher
 from .run_writer import RunWriter, new_run_id
 from .sampler import Sampler
 from .selection import Selection
-from .workload_summary import expected_prefix_ratio
+from .workload_summary import peeked
 
 if TYPE_CHECKING:
     from .settings import RunConfig
@@ -78,7 +78,7 @@ class Acquisition:
         self._engine = engine
         self._watcher = watcher
         self._stop = stop
-        self._requests = config.workload.requests(seed=config.seed)
+        self._prefix_ratio, self._requests = peeked(config.workload, seed=config.seed)
         self._running: launch.RunningEngine | None = None
         self._sampler: Sampler | None = None
         self._power_kinds: dict[str, str] = {}
@@ -126,7 +126,7 @@ class Acquisition:
             "provenance": {
                 **provenance.collect(WallAnchor.now()),
                 "engine": self._engine.facts(),
-                "workload": {"prefix_ratio": expected_prefix_ratio(config)},
+                "workload": {"prefix_ratio": self._prefix_ratio},
                 "client_certificate": certificate.recall(certificate.default_path()),
             },
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -12,10 +12,9 @@ import numpy.typing as npt
 from .errors import JoulemarkError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from .contracts import Workload
-    from .settings import RunConfig
     from .timeline import Request
 
 _MOST: Final = 256
@@ -75,16 +74,19 @@ def summarise(workload: Workload, *, seed: int, most: int | None) -> Summary:
     )
 
 
-def expected_prefix_ratio(config: RunConfig) -> float | None:
+def peeked(workload: Workload, *, seed: int) -> tuple[float | None, Iterator[Request]]:
     """
-    `prefix_ratio` of the first requests of a run, at most 64; None: they cannot be read.
+    `prefix_ratio` of the first requests of a run, at most 64, and all of its requests.
 
-    Why they cannot is for the run to say, where it needs them.
+    Returns:
+        None for the ratio: they cannot be read. Why, the requests say where they are needed.
     """
+    requests = workload.requests(seed=seed)
     try:
-        return prefix_ratio(list(islice(config.workload.requests(seed=config.seed), _FEW)))
+        first = list(islice(requests, _FEW))
     except JoulemarkError:
-        return None
+        return None, workload.requests(seed=seed)
+    return prefix_ratio(first), chain(first, requests)
 
 
 def prefix_ratio(requests: Sequence[Request]) -> float:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from harness import config
 from harness.cached_input import cached_findings, input_counts
-from harness.workload_summary import expected_prefix_ratio
+from harness.errors import ConfigError
+from harness.workload_summary import peeked
 
 
 def requests(isl, cached) -> pd.DataFrame:
@@ -71,10 +72,23 @@ def settings(**workload):
     )
 
 
+def expected(run) -> float | None:
+    return peeked(run.workload, seed=run.seed)[0]
+
+
+def test_a_look_at_the_first_requests_uses_none_of_them_up():
+    run = settings(kind="synthetic", isl_tokens=8)
+    _, requests = peeked(run.workload, seed=run.seed)
+    plain = run.workload.requests(seed=run.seed)
+    assert [next(requests) for _ in range(80)] == [next(plain) for _ in range(80)]
+    with pytest.raises(ConfigError):
+        next(peeked(settings(kind="sharegpt", path="/nonexistent/data.json").workload, seed=0)[1])
+
+
 def test_what_prompts_have_in_common_is_taken_from_the_workload_itself():
-    assert expected_prefix_ratio(settings(kind="synthetic", isl_tokens=200)) == 0.0
-    shared = expected_prefix_ratio(settings(kind="conversations", turns=1, prefix_tokens=2000))
+    assert expected(settings(kind="synthetic", isl_tokens=200)) == 0.0
+    shared = expected(settings(kind="conversations", turns=1, prefix_tokens=2000))
     assert shared is not None
     assert shared > 0.8
     missing = settings(kind="sharegpt", path="/nonexistent/data.json")
-    assert expected_prefix_ratio(missing) is None
+    assert expected(missing) is None
