@@ -198,13 +198,13 @@ def prefill_row(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """
     if not runs:
         return None
-    good = [run for run in runs if not run.get("invalid") and _reading(run) is not None]
-    found = [reading for run in good if (reading := _reading(run)) is not None]
+    valid = (run for run in runs if not run.get("invalid"))
+    found = [reading for run in valid if (reading := _reading(run)) is not None]
     return {
         "concurrency": runs[0]["concurrency"],
         "isl_tokens": runs[0].get("isl_tokens"),
         "runs": len(runs),
-        "valid": len(good),
+        "valid": len(found),
         **{
             key: interval([reading[key] for reading in found])
             for key in (

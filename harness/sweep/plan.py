@@ -120,10 +120,11 @@ def plan(table: dict[str, Any], *, name: str) -> tuple[SweepConfig, list[Point]]
     combinations = itertools.product(sweep.cases or ({},), *sweep.grid.values())
     for case, *values in combinations:
         chosen = {**case, **dict(zip(sweep.grid, values, strict=True))}
-        engine = _engine(table, chosen)
+        own = _table_of(table, chosen)
+        engine = _digest({section: own.get(section, {}) for section in _NEEDS_RESTART})
         for repeat in range(sweep.repeats):
             offset = len(groups.get(engine, []))
-            point = _point(table, chosen, repeat, engine=engine, seed_offset=offset, name=name)
+            point = _point(own, chosen, repeat, engine=engine, seed_offset=offset, name=name)
             if point.key in keys:
                 raise ConfigError(f"the sweep has {chosen} twice", remedy="leave one of them out")
             keys.add(point.key)
@@ -139,7 +140,7 @@ def plan(table: dict[str, Any], *, name: str) -> tuple[SweepConfig, list[Point]]
 
 
 def _point(
-    table: dict[str, Any],
+    own: dict[str, Any],
     chosen: dict[str, Any],
     repeat: int,
     *,
@@ -147,13 +148,12 @@ def _point(
     seed_offset: int,
     name: str,
 ) -> Point:
-    own = _table_of(table, chosen)
-    run = own.setdefault("run", {})
+    run = dict(own.get("run", {}))
     base_name = str(run.get("name", name))
     run["seed"] = int(run.get("seed", 0)) + seed_offset
     digest = _digest(chosen)
     run["name"] = f"{base_name}-{digest}-r{repeat}"
-    settings = configuration.parse(own, name=base_name)
+    settings = configuration.parse({**own, "run": run}, name=base_name)
     return Point(
         key=f"{digest}-r{repeat}", values=chosen, repeat=repeat, settings=settings, engine=engine
     )
@@ -164,11 +164,6 @@ def _table_of(table: dict[str, Any], chosen: dict[str, Any]) -> dict[str, Any]:
     for setting, value in chosen.items():
         _put(own, setting, value)
     return own
-
-
-def _engine(table: dict[str, Any], chosen: dict[str, Any]) -> str:
-    own = _table_of(table, chosen)
-    return _digest({section: own.get(section, {}) for section in _NEEDS_RESTART})
 
 
 def _put(table: dict[str, Any], setting: str, value: Any) -> None:  # noqa: ANN401 - any TOML value
