@@ -67,6 +67,8 @@ def test_a_sweep_fits_its_time_with_three_repeats_of_as_many_points_as_fit():
 
 
 def test_the_sweep_of_vllm_has_a_point_of_prefill_alone_and_fits_a_stage():
+    five = engine_plan.plan("vllm", "gpt-oss-120b-mxfp4", 515, load_s=11.0, repeats=5)
+    assert (five.repeats, five.load_s, len(five.concurrencies)) == (5, 11.0, 3)
     plan = engine_plan.plan("vllm", "gpt-oss-120b-mxfp4", 445)
     assert plan.concurrencies == (8, 64, 128)
     assert 4 * engine_plan.REPEATS * (plan.load_s + engine_plan.AROUND_A_RUN_S) + 100 <= 446

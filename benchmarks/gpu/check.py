@@ -23,7 +23,7 @@ from pathlib import Path
 
 from harness.errors import JoulemarkError
 
-from . import emulated, shapes
+from . import emulated, engine_plan, shapes
 from .recording import read_json, write_json
 
 FILE_BYTES = 15 << 20
@@ -51,7 +51,7 @@ FULL = (
     Share(name="doctor", least_s=20, most_s=40),
     Share(name="meter", least_s=60, most_s=260),
     Share(name="known-work", least_s=40, most_s=110),
-    Share(name="engine", least_s=120, most_s=470),
+    Share(name="engine", least_s=120, most_s=550),
 )
 DRY = (
     Share(name="doctor", least_s=10, most_s=40),
@@ -128,6 +128,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--engine", choices=("transformers", "vllm", "llama-cpp", "mock"))
     parser.add_argument("--model", help="a shape of shapes.py; for llama-cpp a GGUF file")
     parser.add_argument("--load-s", type=float, help="of each run; default: what the budget allows")
+    parser.add_argument(
+        "--repeats", type=int, default=engine_plan.REPEATS, help="of each point of the sweep"
+    )
     parser.add_argument("--device", choices=("gpu", "cpu"), default="gpu")
     chosen = parser.parse_args()
     chosen.stages = chosen.stages or ["all"]
@@ -162,6 +165,7 @@ def _stage(
     argv = [sys.executable, "-m", "benchmarks.gpu.stage", name, "--work", work, "--out", out]
     argv += ["--seconds", f"{inner:.0f}", "--device", chosen.device]
     argv += ["--engine", chosen.engine, "--model", chosen.model]
+    argv += ["--repeats", str(chosen.repeats)]
     if chosen.load_s is not None:
         argv += ["--load-s", f"{chosen.load_s:g}"]
     argv += [flag for flag, on in (("--dry", chosen.dry), ("--short", chosen.short)) if on]

@@ -70,9 +70,11 @@ def _kernels(folder: Path, variables: dict[str, str]) -> Iterator[None]:
     """Compile kernels while the engine starts; the end of `kernels.log` says what, or why not."""
     variables["TRITON_CACHE_DIR"] = str(_KERNELS)
     argv = [sys.executable, "-m", "benchmarks.gpu.vllm_kernels"]
+    # None of the card is its to take: the engine asks for nearly all of the memory.
+    hidden = {**variables, "CUDA_VISIBLE_DEVICES": ""}
     with (folder / "kernels.log").open("ab") as log:
         process = subprocess.Popen(
-            argv, env=variables, stdout=log, stderr=log, start_new_session=True
+            argv, env=hidden, stdout=log, stderr=log, start_new_session=True
         )
         try:
             yield

@@ -80,9 +80,10 @@ def plan(
     *,
     device: str = "gpu",
     load_s: float | None = None,
+    repeats: int = REPEATS,
 ) -> Plan:
     """
-    Fit a sweep of three concurrencies, three repeats each, into *seconds*; else of fewer.
+    Fit a sweep of three concurrencies, *repeats* of each, into *seconds*; else of fewer.
 
     With *load_s* three points of runs that long are planned whether they fit or not. On vLLM a
     point of prefill alone is added. A model cut to a few layers is only tried: one short run.
@@ -95,7 +96,7 @@ def plan(
     start_s = _ENGINE_START_S.get(engine, _OTHER_START_S)
     prefill = PREFILL if engine == "vllm" else None
     for points in _POINTS.get(engine, _OTHER_POINTS):
-        runs = REPEATS * (len(points) + (prefill is not None))
+        runs = repeats * (len(points) + (prefill is not None))
         room_s = (seconds - start_s) / runs - AROUND_A_RUN_S
         if load_s is not None or room_s >= _LEAST_LOAD_S:
             break
@@ -111,6 +112,7 @@ def plan(
         idle_s=4.0,
         min_window_s=5.0,
         device=device,
+        repeats=repeats,
         prefill=prefill,
     )
     if shapes.is_cut(model):

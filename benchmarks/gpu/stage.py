@@ -61,7 +61,12 @@ def _known_work(folder: Path, chosen: argparse.Namespace) -> list[str]:
 
 def _engine(folder: Path, chosen: argparse.Namespace) -> list[str]:
     plan = engine_plan.plan(
-        chosen.engine, chosen.model, chosen.seconds, device=chosen.device, load_s=chosen.load_s
+        chosen.engine,
+        chosen.model,
+        chosen.seconds,
+        device=chosen.device,
+        load_s=chosen.load_s,
+        repeats=chosen.repeats,
     )
     # A GGUF file's folder is called by the file; any other model's by its shape.
     name = Path(chosen.model).stem if chosen.engine == "llama-cpp" else chosen.model
@@ -98,6 +103,7 @@ def main() -> None:
     parser.add_argument("--engine", default="transformers")
     parser.add_argument("--model", default="llama-3.1-8b")
     parser.add_argument("--load-s", type=float)
+    parser.add_argument("--repeats", type=int, default=engine_plan.REPEATS)
     parser.add_argument("--device", choices=("gpu", "cpu"), default="gpu")
     chosen = parser.parse_args()
     folder: Path = chosen.work / chosen.stage
