@@ -73,9 +73,7 @@ def _kernels(folder: Path, variables: dict[str, str]) -> Iterator[None]:
     # None of the card is its to take: the engine asks for nearly all of the memory.
     hidden = {**variables, "CUDA_VISIBLE_DEVICES": ""}
     with (folder / "kernels.log").open("ab") as log:
-        process = subprocess.Popen(
-            argv, env=hidden, stdout=log, stderr=log, start_new_session=True
-        )
+        process = subprocess.Popen(argv, env=hidden, stdout=log, stderr=log, start_new_session=True)
         try:
             yield
         finally:
