@@ -88,10 +88,13 @@ def latencies(
 
 def absences(metrics: Mapping[str, MetricValue], requests: pd.DataFrame) -> list[Finding]:
     """Why a latency is not among the metrics of a window, one finding for each reason."""
-    missing = [name for name in _LATENCIES if f"{name}.mean" not in metrics]
+    good = requests[requests["error_kind"].isna()]
+    # Between the tokens of answers of one there is no time that could be missing.
+    alone = len(good) > 0 and good["osl_tokens"].eq(1).all()
+    wanted = [name for name in _LATENCIES if not (alone and name in {"tpot_s", "itl_s"})]
+    missing = [name for name in wanted if f"{name}.mean" not in metrics]
     if not missing:
         return []
-    good = requests[requests["error_kind"].isna()]
     if not len(good):
         why = "no request succeeded"
     elif good["t_first_ns"].isna().all():
