@@ -46,12 +46,14 @@ def steps(most: int) -> list[int]:
     """
     Numbers of tokens that between them meet every kernel that a step of up to *most* tokens can.
 
+    Small steps first: an engine that is up before all is compiled meets them most.
+
     >>> steps(64)
-    [64, 63, 62, 60, 56, 32, 31, 30, 28, 24, 1]
+    [1, 32, 31, 30, 28, 24, 64, 63, 62, 60, 56]
     """
-    blocks = range(most - most % -_BLOCK, 0, -_BLOCK)
+    blocks = range(_BLOCK, most - most % -_BLOCK + 1, _BLOCK)
     found = [block - offset for block in blocks for offset in _OFFSETS]
-    return [*(tokens for tokens in found if 1 < tokens <= most), 1]
+    return [1, *(tokens for tokens in found if 1 < tokens <= most)]
 
 
 @contextlib.contextmanager
