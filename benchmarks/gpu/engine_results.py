@@ -24,7 +24,7 @@ from harness.roofline import model as roofline_model
 from harness.store import RawRun
 from harness.timeline import PowerTrace, Window
 
-from . import engine_split, shapes
+from . import engine_split, engine_steps, shapes
 from .arithmetic import Conservation, conserved
 from .engine import done_runs
 
@@ -70,8 +70,20 @@ def compute(folder: Path, model: str) -> dict[str, Any]:
             if path.name in _complete(by_point[row["concurrency"]])
         ]
         row["split"] = engine_split.as_row(engine_split.of_runs(raws))
+        row["steps"] = engine_steps.pooled(
+            [steps for raw in raws if (steps := _steps(raw)) is not None]
+        )
     prefill = prefill_row([run for run in runs if run.get("prefill")])
     return {"model": model, "rows": rows, "prefill": prefill, "runs": runs}
+
+
+def _steps(raw: RawRun) -> dict[str, Any] | None:
+    """Of a run's own window; not in `runs`, which keeps what is short."""
+    _, record = store.load_record(raw.folder)
+    window = next((w for w in record.windows if w["name"] != "loaded_idle"), None)
+    if window is None:
+        return None
+    return engine_steps.of_window(raw, window["start_ns"], window["end_ns"])
 
 
 def _complete(runs: Sequence[Mapping[str, Any]]) -> set[str]:

@@ -57,6 +57,7 @@ def engine(sweep: Mapping[str, Any]) -> Iterator[str]:
          "ML.ENERGY v3 (other engine, real weights)", "roofline"),
         rows,
     )  # fmt: skip
+    yield from _steps(sweep)
     yield from _prefill(sweep.get("prefill"))
     yield from _splits(sweep)
     yield "\nEvery run, with the client's own audit:\n"
@@ -64,6 +65,21 @@ def engine(sweep: Mapping[str, Any]) -> Iterator[str]:
         ("streams", "run", "window s", "J/output token", "input cached", "TTFT p50 s", "client CPU",
          "lag p99 ms", "delivered", "requests", "lengths", "findings"),
         [_run(run) for run in sweep["runs"]],
+    )  # fmt: skip
+
+
+def _steps(sweep: Mapping[str, Any]) -> Iterator[str]:
+    """How long steps take with and without a prompt to read, at each concurrency."""
+    found = [(r["concurrency"], steps) for r in sweep["rows"] if (steps := r.get("steps"))]
+    if not found:
+        return
+    yield "\nThe engine's steps in the windows, as tokens reached the client. A step in which a"
+    yield "request's first token came has read a prompt.\n"
+    yield from table(
+        ("streams", "steps", "without a prompt ms", "with one ms", "with one, of the steps",
+         "with one, of the time"),
+        [(streams, one["steps"], number(one["plain_ms"], 1), number(one["prompt_ms"], 1),
+          share(one["prompt_ratio"]), share(one["prompt_time_ratio"])) for streams, one in found],
     )  # fmt: skip
 
 
