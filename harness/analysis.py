@@ -29,6 +29,7 @@ from .phases.estimate import Split
 from .record import Finding, MetricValue, RunRecord
 from .roles import devices_by_role, role_energies, role_metrics
 from .silence_power import told_by_power
+from .streams_in_step import in_step_findings
 from .timeline import Window
 from .tokens import TokenTimes, token_times
 from .window import Found, run_window, silence_findings, silent_ns, steady_window
@@ -69,6 +70,7 @@ def analyse(raw: RawRun) -> RunRecord:
         metrics |= throughput(window, measured, tokens, findings)
         metrics |= latencies(window, measured, events, config["load"]["pattern"])
         findings += absences(metrics, measured)
+        findings += in_step_findings(window, measured, config["load"])
         energies, why = energies_of(power, window, config["window"], findings)
         windows.append(window_row(window, energies, valid=not why and bool(energies)))
         for energy in energies:

@@ -224,7 +224,7 @@ SUBJECTS: Final[Mapping[str, Subject]] = {
         codes=frozenset(
             {"rate_not_delivered", "concurrency_not_delivered", "output_length_differs",
              "osl_differs", "length_not_fixed", "requests_failed", "latency_missing",
-             "connections_closed_by_server"}
+             "connections_closed_by_server", "streams_in_step"}
         ),
         good="the load that was asked for was delivered, and no request failed",
         look=_load,

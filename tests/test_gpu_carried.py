@@ -343,3 +343,14 @@ def test_experts_are_drawn_not_left_at_zero():
     )
     with pytest.raises(TypeError, match="odd is of"):
         vllm_weights.draw(model)
+
+
+def test_what_a_call_would_carry_is_summed_with_the_working_tree(tmp_path):
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    (tmp_path / "in_the_tree").write_bytes(bytes(1000))
+    carried = tmp_path.with_name("part-001")
+    carried.write_bytes(bytes(234))
+    assert "1,234 bytes, of the 67,108,864 of" in parts.of_a_call([carried], tmp_path)
+    with carried.open("r+b") as file:
+        file.truncate(parts.CALL_BYTES)
+    assert "more than the" in parts.of_a_call([carried], tmp_path)

@@ -211,6 +211,21 @@ def test_prompts_that_a_kept_engine_had_met_before_are_seen(runs):
     assert shares["2850"] == pytest.approx(112 / 128)
 
 
+def test_streams_of_equal_lengths_are_seen_to_be_in_step(runs):
+    """What the sweep of that day asked for, and what made its tokens cheaper than they are."""
+    in_step = {}
+    for path in runs.values():
+        raw = store.load(path)
+        codes = {finding.code for finding in pipeline.analyse(raw).findings}
+        in_step.setdefault(raw.manifest["config"]["load"]["concurrency"], []).append(
+            "streams_in_step" in codes
+        )
+    # 128 streams, and one window of 64, are too short for two requests a slot, or just so.
+    assert in_step[8] == [True] * 3
+    assert sum(in_step[64]) == 2
+    assert sum(in_step[128]) == 1
+
+
 def test_by_the_window_of_ml_energy_all_nine_runs_are_valid(runs):
     joules = {8: [], 64: [], 128: []}
     for path in runs.values():

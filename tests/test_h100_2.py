@@ -185,3 +185,8 @@ def test_power_can_be_read_while_another_thread_reads_the_energy(protocol):
         beside = calls["field 186 while another thread reads the energy"]["us"]
         assert beside["p50"] < 2 * calls["field 186 (instant power)"]["us"]["p50"]
         assert beside["p99"] < calls["field 83 (total energy)"]["us"]["p50"] / 5
+
+
+def test_streams_of_unequal_lengths_are_not_in_step(runs):
+    for _, record in runs.values():
+        assert "streams_in_step" not in {finding.code for finding in record.findings}

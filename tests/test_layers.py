@@ -29,7 +29,7 @@ LAYERS = {
     "stats.precision stats.ratio stats.sequential stats.verdict sweep.pareto",
     "L3": "run_log run_writer metrics energy performance provenance selection store doctor "
     "cached_input silence_power surroundings kept_engine cooldown live conditions subjects "
-    "checks roles engine_joules claims.formulas claims.recompute claims.reproduce "
+    "checks roles engine_joules streams_in_step claims.formulas claims.recompute claims.reproduce "
     "compare.thresholds cost.case cost.catalogue cost.catalogue_files cost.host "
     "cost.hours cost.point cost.rate job.account job.readings load.certificate "
     "load.findings load.trial push.remote_write roofline.distance",

@@ -267,9 +267,8 @@ def main() -> None:
         files = gather([*own_requirements(), *WANTED["transformers"]], dest / "wheels")
         _report(files)
         if sum(path.stat().st_size for path in files) > LIMIT_BYTES:
-            raise BundleError(  # noqa: TRY301 - told like any other
-                f"the bundle is over {LIMIT_BYTES >> 20} MiB; leave something out"
-            )
+            msg = f"the bundle is over {LIMIT_BYTES >> 20} MiB; leave something out"
+            raise BundleError(msg)  # noqa: TRY301 - told like any other
         if chosen.engine == "vllm":
             base = {path.name for path in files}
             wheels = dest / "vllm-wheels"
@@ -280,6 +279,8 @@ def main() -> None:
             slim.pack(wheels, dest / "vllm-slim" / "site.tar.xz")
             parts.split(dest / "vllm-slim", dest / "vllm", limit_bytes=PART_BYTES)
             sys.stdout.write(parts.table(dest / "vllm") + "\n")
+            first = min((dest / "vllm").glob("part-*"))
+            sys.stdout.write(f"gpu-bundle: {parts.of_a_call([*files, first], ROOT)}\n")
             _say_left_out(VLLM_LEFT_OUT)
             _say_left_out(slim.LEFT_OUT)
     except BundleError as error:

@@ -17,13 +17,16 @@ import argparse
 import hashlib
 import io
 import json
+import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 LIST = "parts.json"
+CALL_BYTES = 64 << 20
+"""What one call may carry, the working tree included."""
 _BLOCK = 1 << 20
 
 
@@ -189,6 +192,19 @@ def join(folder: Path, dest: Path) -> list[str]:
             raise
         raise PartsError(str(error)) from error
     return names
+
+
+def of_a_call(carried: Sequence[Path], root: Path) -> str:
+    """How much of what a call may carry these files and the working tree at *root* are."""
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=root, capture_output=True, check=False).stdout.split(b"\0")
+    tree = [root / name.decode() for name in names if name]
+    total = sum(path.stat().st_size for path in [*carried, *tree] if path.is_file())
+    words = "more than" if total > CALL_BYTES else "of"
+    return (
+        f"one part, the wheels and the working tree: {total:,} bytes, {words} the {CALL_BYTES:,} of"
+        " a call"
+    )
 
 
 def table(folder: Path) -> str:
