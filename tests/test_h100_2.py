@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.gpu import engine_results, engine_split, engine_steps
 from benchmarks.gpu.engine_results import conservation
-from benchmarks.gpu.recording import read_json
+from benchmarks.gpu.recording import read_json, traces_of
 from harness import pipeline, store
 from harness.phases.estimate import Split
 from harness.record import RunRecord
@@ -190,3 +190,14 @@ def test_power_can_be_read_while_another_thread_reads_the_energy(protocol):
 def test_streams_of_unequal_lengths_are_not_in_step(runs):
     for _, record in runs.values():
         assert "streams_in_step" not in {finding.code for finding in record.findings}
+
+
+def test_the_memory_has_a_power_of_its_own(protocol):
+    watts = {}
+    for load in ("idle", "memory", "compute"):
+        held = read_json(protocol / f"window_{load}.json")["load"]
+        for trace in traces_of(protocol, f"window_{load}"):
+            if trace.channel.boundary == "gpu_memory":
+                late = trace.t_before_ns > held["start_ns"] + 5_000_000_000
+                watts[load] = float(trace.value[late & (trace.t_after_ns < held["end_ns"])].mean())
+    assert watts == pytest.approx({"idle": 41.2, "memory": 164.2, "compute": 122.0}, abs=0.5)
