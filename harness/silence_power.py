@@ -49,7 +49,8 @@ def told_by_power(
         mean, idle = (metrics.get(f"{boundary}_{name}") for name in ("average_w", "loaded_idle_w"))
         if not len(stretches_ns):
             break
-        silent_w = _drawn_w([t for t in power if t.channel.boundary == boundary], stretches_ns)
+        own = [trace for trace in power if trace.channel.boundary == boundary]
+        silent_w = _drawn_w(own, stretches_ns)
         silent_s = float(np.diff(stretches_ns, axis=1).sum()) / 1e9
         left_s = window.duration_s - silent_s
         if mean is None or idle is None or silent_w is None or left_s <= 0:
@@ -59,7 +60,7 @@ def told_by_power(
             continue
         seen = (
             f"{finding.message.partition(': the engine')[0]}. It drew {silent_w:.3g} W "
-            f"({boundary.replace('_', ' ')}) meanwhile, {idle.value:.3g} W when idle and "
+            f"({_words(boundary, own)}) meanwhile, {idle.value:.3g} W when idle and "
             f"{rest_w:.3g} W otherwise: "
         )
         if (silent_w - idle.value) / (rest_w - idle.value) >= _AT_WORK_RATIO:
@@ -72,6 +73,11 @@ def told_by_power(
             "load with such pauses",
         )
     return finding
+
+
+def _words(boundary: str, power: Sequence[PowerTrace]) -> str:
+    kinds = sorted({trace.channel.power_kind for trace in power} - {"measured"})
+    return ", ".join([boundary.replace("_", " "), *(kind.upper() for kind in kinds)])
 
 
 def _drawn_w(power: Sequence[PowerTrace], stretches_ns: npt.NDArray[np.int64]) -> float | None:

@@ -26,7 +26,7 @@ SHORT = (
     "-s", "load.request_count=12", "-s", "load.duration_s=60", "-s", "load.concurrency=2",
     "-s", "load.warmup_request_count=2", "-s", "power.idle_s=0.5",
     "-s", "window.refuse_below_s=0.2", "-s", "window.min_s=0.5",
-    "--isl", "8", "--osl", "12",
+    "--isl", "8", "--osl", "12", "-s", "workload.range_ratio=1",
 )  # fmt: skip
 
 pytestmark = pytest.mark.engine

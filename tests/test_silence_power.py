@@ -59,6 +59,7 @@ def test_nearer_to_the_idle_watts_it_stood_still(quantity, silent_w, severity, w
     found = judged(trace(silent_w, quantity=quantity), silent_w)
     assert found.severity == severity
     assert words in found.message
+    assert "(gpu, EMULATED)" in found.message
     watts = [float(said) for said in re.findall(r"([\d.]+) W", found.message)]
     assert watts == pytest.approx([silent_w, IDLE_W, BUSY_W], rel=0.02)
 

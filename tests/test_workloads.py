@@ -213,9 +213,10 @@ def test_every_workload_says_what_it_is_made_of(tmp_path, kind):
 
 
 def test_a_run_prints_it_before_anything_is_started(joulemark):
-    done = joulemark(
-        "run", "quickstart", "--url", "http://127.0.0.1:1", "-m", "m", "--isl", "7", "--osl", "9"
-    )
+    command = ("run", "quickstart", "--url", "http://127.0.0.1:1", "-m", "m")
+    command += ("--isl", "7", "--osl", "9")
+    assert "# input tokens: mean 6.5, from 6 to 7" in joulemark(*command).stderr
+    done = joulemark(*command, "-s", "workload.range_ratio=1")
     assert done.returncode == 2
     lines = done.stderr.splitlines()
     assert "# input tokens: 7 each" in lines
