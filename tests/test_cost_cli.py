@@ -49,7 +49,7 @@ def test_runs_side_by_side_are_one_json_document(capsys, tmp_path):
 
 def test_an_emulated_run_s_table_says_so_at_each_joule(capsys, tmp_path):
     _, out, _ = joulemark(capsys, "cost", folder(tmp_path, record(power_kind="emulated")))
-    assert "joules per output token (emulated)" in out
+    assert "joules per output token (device: emulated; rows below it: computed)" in out
     assert "power emulated)" in out
     assert "power_not_measured" in out
 
