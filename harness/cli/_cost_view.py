@@ -114,8 +114,8 @@ def _split(document: dict[str, Any]) -> Table:
 
 def _joules(document: dict[str, Any]) -> Table:
     table = _table(
-        f"joules per {document['token_basis']} token (device: {document['power_kind']}; rows below it: "
-        "computed)",
+        f"joules per {document['token_basis']} token (device: {document['power_kind']}; "
+        "rows below it: computed)",
         "boundary",
         "J",
         "90 % interval",
