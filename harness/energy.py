@@ -76,6 +76,9 @@ def energy_metrics(
     found[key] = energy_value(key, energy, per_output, n)
     key = f"{name}_j_per_total_token"
     found[key] = energy_value(key, energy, 1 / total, round(total))
+    if tokens.prefill_alone and (read := tokens.input_in(energy.window)):
+        key = f"{name}_prefill_j_per_input_token"
+        found[key] = energy_value(key, energy, 1 / read, read)
     key = f"{name}_energy_usd_per_mtok_output"
     found[key] = energy_value(key, energy, per_output * usd, n)
     if energy.low_j > 0:

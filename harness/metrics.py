@@ -126,7 +126,8 @@ CARDS: Final = (
         better="lower",
         title="energy per input token, prefill",
         formula="energy of the prefill workers' devices in the window, idling included / input "
-        "tokens whose processing ended in the window, cached ones included",
+        "tokens whose processing ended in the window, cached ones included; of all devices where "
+        "every answer is one token, so that there was nothing but prefill",
     ),
     Card(
         key="{boundary}_prefill_j_per_computed_token",

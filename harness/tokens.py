@@ -46,6 +46,11 @@ class TokenTimes:
         first, last = np.searchsorted(self.input_t_ns, [window.start_ns, window.end_ns])
         return int(self.input_tokens[first:last].sum())
 
+    @property
+    def prefill_alone(self) -> bool:
+        """Whether every answer, in the window or not, was one token."""
+        return len(self.input_t_ns) > 0 and float(self.tokens.sum()) == len(self.input_t_ns)
+
 
 def token_times(events: npt.NDArray[Any], requests: pd.DataFrame) -> TokenTimes:
     """

@@ -201,3 +201,13 @@ def test_the_memory_has_a_power_of_its_own(protocol):
                 late = trace.t_before_ns > held["start_ns"] + 5_000_000_000
                 watts[load] = float(trace.value[late & (trace.t_after_ns < held["end_ns"])].mean())
     assert watts == pytest.approx({"idle": 41.2, "memory": 164.2, "compute": 122.0}, abs=0.5)
+
+
+def test_where_every_answer_is_one_token_the_record_has_joules_of_an_input_token(runs):
+    found = [
+        record.metrics["gpu_prefill_j_per_input_token"].value for _, record in valid(runs, PREFILL)
+    ]
+    assert np.mean(found) == pytest.approx(0.01799, abs=6e-6)
+    for streams in (8, 64, 128):
+        for _, record in valid(runs, streams):
+            assert "gpu_prefill_j_per_input_token" not in record.metrics
