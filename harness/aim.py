@@ -68,18 +68,14 @@ class Aim:
     """When the next read may start."""
     close_ns: float = math.inf
     """After that it would tell nothing."""
-    earliest_ns: float = math.inf
-    """Before that, a read around the tick would tell nothing."""
     around: bool = False
-    """The next read is one around the tick, which is worth being late with power for."""
+    """The next read is one around the tick."""
     lead_ns: float = 0.0
     """How long before the next tick one is read."""
     far: int = FAR_TICKS[0]
     """One of how many ticks is read around, once they are known well."""
     learning: bool = False
     """The lattice is not yet known as well as it will be."""
-    hold_until_ns: int = 0
-    """No reads around ticks until then."""
     owed: int = 0
     """Ticks still to be read one by one, for an announced edge."""
     seeking: bool = False
@@ -177,11 +173,11 @@ class Aim:
             self._lose(now_ns)
             return self.plan(now_ns)
         usual_ns = self.reads.usual_ns
-        if self.wanted >= self._around_tick and (now_ns >= self.hold_until_ns or self.learning):
+        if self.wanted >= self._around_tick:
             close_ns = high_ns + 2 * MARGIN_NS
             if now_ns <= close_ns:
                 self.open_ns = round(self._around_ns(low_ns, high_ns, usual_ns))
-                self.close_ns, self.around, self.earliest_ns = close_ns, True, low_ns
+                self.close_ns, self.around = close_ns, True
                 return False
             self._around_tick = self.wanted + self._around_every
         # Late in the tick: the driver is no longer busy with it, and that the next one has not
