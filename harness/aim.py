@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 GOLDEN: Final = 0.6180339887498949
 SLACK_NS: Final = 200_000.0
 """Ticks off the lattice by more end the aiming; the H100's leave ten times as much to spare."""
-MARGIN_NS: Final = 300_000
+_MARGIN_NS: Final = 300_000
 FAR_TICKS: Final = (4, 16)
 """Of ticks that are known well, one of at least and at most so many is read around."""
 _SEEN: Final = 3
@@ -174,7 +174,7 @@ class Aim:
             return self.plan(now_ns)
         usual_ns = self.reads.usual_ns
         if self.wanted >= self._around_tick:
-            close_ns = high_ns + 2 * MARGIN_NS
+            close_ns = high_ns + 2 * _MARGIN_NS
             if now_ns <= close_ns:
                 self.open_ns = round(self._around_ns(low_ns, high_ns, usual_ns))
                 self.close_ns, self.around = close_ns, True
@@ -183,9 +183,9 @@ class Aim:
         # Late in the tick: the driver is no longer busy with it, and that the next one has not
         # come yet is worth knowing.
         next_ns = self.ticks.span_ns(self.wanted + 1)[0]
-        self.close_ns = next_ns - usual_ns - MARGIN_NS
+        self.close_ns = next_ns - usual_ns - _MARGIN_NS
         lead_ns = self.lead_ns if not self.owed else _ANNOUNCED_LEAD * self.ticks.period_ns
-        self.open_ns = round(max(high_ns + MARGIN_NS, next_ns - lead_ns))
+        self.open_ns = round(max(high_ns + _MARGIN_NS, next_ns - lead_ns))
         return max(now_ns, self.open_ns) > self.close_ns
 
     def next_tick(self, now_ns: int) -> int:
@@ -199,9 +199,9 @@ class Aim:
         narrow = high_ns - low_ns < _NARROW_READS * usual_ns
         if turn == _PROBES - 1 and narrow:
             # After every instant that the tick can have: is there one that comes too late?
-            return high_ns + MARGIN_NS
+            return high_ns + _MARGIN_NS
         if turn == _PROBES // 2 - 1 and narrow:
-            return low_ns - usual_ns - MARGIN_NS
+            return low_ns - usual_ns - _MARGIN_NS
         # Begun much before the tick or after it, it would tell less; and a driver that is busy
         # with a tick lets readers wait.
         aside = (self._dither * GOLDEN) % 1.0 - 0.5
