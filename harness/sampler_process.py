@@ -38,6 +38,7 @@ BURST_LIMIT_NS: Final = 150_000_000
 FLUSH_NS: Final = 100_000_000
 LATEST_NS: Final = 500_000_000
 PRIORITY: Final = 2
+"""The loop's, in the round-robin class; the thread of slow counters has one less."""
 
 
 class _Loop:
