@@ -6,7 +6,8 @@ What aimed reads of slow counters are worth beside dithered ones, in simulated t
 
 No process and no waiting: the sampler's own schedule (`harness/aim.py`) is driven by a clock of
 ours, and so are the dithered rounds that it replaces. A device is the emulator's sensor model,
-or recorded readings played back. One core: power waits for a counter that is being read.
+or recorded readings played back. Power waits for a counter that is read at dithered times;
+aimed reads have a thread, and beside them the period error is 0 since nothing else is simulated.
 """
 
 from __future__ import annotations

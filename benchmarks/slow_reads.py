@@ -119,7 +119,7 @@ class Sampled:
 
 
 class _Clock:
-    """One thread: reads follow each other, and power comes when it can."""
+    """A thread: reads follow each other; power, where it is read by the same, when it can."""
 
     def __init__(self, devices: Sequence[Device], begin_ns: int) -> None:
         self.now_ns = begin_ns
@@ -156,7 +156,7 @@ class _Clock:
 def aimed(
     devices: Sequence[Device], begin_ns: int, end_ns: int, marks: Sequence[int] = ()
 ) -> Sampled:
-    """Read as the sampler does where reads are slow."""
+    """Read as the sampler does where reads are slow: in a thread, power on time beside it."""
     clock = _Clock(devices, begin_ns)
     grid_ns = round(max(1 / COUNTER_HZ, clock.costs_ns() / 1e9 / BUSY_RATIO) * 1e9)
     now_ns = clock.now_ns
@@ -164,20 +164,18 @@ def aimed(
         [Aim(grid_ns=grid_ns, begun_ns=now_ns) for _ in devices],
         most_hz=COUNTER_HZ,
         busy_ratio=BUSY_RATIO,
-        next_ns=now_ns,
     )
     waiting = sorted(marks)
-    while clock.now_ns < end_ns:
-        due_ns = min(clock.power_due_ns, aims.next_ns, *waiting[:1])
-        clock.now_ns = max(clock.now_ns, due_ns)
-        clock.power()
-        if waiting and waiting[0] <= clock.now_ns:
-            aims.announce(clock.now_ns)
-            waiting.pop(0)
-        if aims.next_ns <= clock.now_ns:
-            number = aims.choose(clock.now_ns, clock.power_due_ns, clock.step_ns)
-            if number is not None:
-                aims.took(number, *clock.read(number))
+    while True:
+        clock.now_ns = max(clock.now_ns, min([aims.next_ns, *waiting[:1]]))
+        if clock.now_ns >= end_ns:
+            break
+        while waiting and waiting[0] <= clock.now_ns:
+            aims.announce(waiting.pop(0))
+        number = aims.choose(clock.now_ns)
+        if number is not None:
+            aims.took(number, *clock.read(number))
+    clock.out.power_ns = list(range(begin_ns, end_ns, clock.step_ns))
     clock.out.lasted_s, clock.out.aims = (end_ns - begin_ns) / 1e9, aims
     return clock.out
 

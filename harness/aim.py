@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 GOLDEN: Final = 0.6180339887498949
 SLACK_NS: Final = 200_000.0
 """Ticks off the lattice by more end the aiming; the H100's leave ten times as much to spare."""
-MARGIN_NS: Final = 300_000
+_MARGIN_NS: Final = 300_000
 FAR_TICKS: Final = (4, 16)
 """Of ticks that are known well, one of at least and at most so many is read around."""
 _SEEN: Final = 3
@@ -68,18 +68,14 @@ class Aim:
     """When the next read may start."""
     close_ns: float = math.inf
     """After that it would tell nothing."""
-    earliest_ns: float = math.inf
-    """Before that, a read around the tick would tell nothing."""
     around: bool = False
-    """The next read is one around the tick, which is worth being late with power for."""
+    """The next read is one around the tick."""
     lead_ns: float = 0.0
     """How long before the next tick one is read."""
     far: int = FAR_TICKS[0]
     """One of how many ticks is read around, once they are known well."""
     learning: bool = False
     """The lattice is not yet known as well as it will be."""
-    hold_until_ns: int = 0
-    """No reads around ticks until then."""
     owed: int = 0
     """Ticks still to be read one by one, for an announced edge."""
     seeking: bool = False
@@ -177,19 +173,19 @@ class Aim:
             self._lose(now_ns)
             return self.plan(now_ns)
         usual_ns = self.reads.usual_ns
-        if self.wanted >= self._around_tick and (now_ns >= self.hold_until_ns or self.learning):
-            close_ns = high_ns + 2 * MARGIN_NS
+        if self.wanted >= self._around_tick:
+            close_ns = high_ns + 2 * _MARGIN_NS
             if now_ns <= close_ns:
                 self.open_ns = round(self._around_ns(low_ns, high_ns, usual_ns))
-                self.close_ns, self.around, self.earliest_ns = close_ns, True, low_ns
+                self.close_ns, self.around = close_ns, True
                 return False
             self._around_tick = self.wanted + self._around_every
         # Late in the tick: the driver is no longer busy with it, and that the next one has not
         # come yet is worth knowing.
         next_ns = self.ticks.span_ns(self.wanted + 1)[0]
-        self.close_ns = next_ns - usual_ns - MARGIN_NS
+        self.close_ns = next_ns - usual_ns - _MARGIN_NS
         lead_ns = self.lead_ns if not self.owed else _ANNOUNCED_LEAD * self.ticks.period_ns
-        self.open_ns = round(max(high_ns + MARGIN_NS, next_ns - lead_ns))
+        self.open_ns = round(max(high_ns + _MARGIN_NS, next_ns - lead_ns))
         return max(now_ns, self.open_ns) > self.close_ns
 
     def next_tick(self, now_ns: int) -> int:
@@ -203,9 +199,9 @@ class Aim:
         narrow = high_ns - low_ns < _NARROW_READS * usual_ns
         if turn == _PROBES - 1 and narrow:
             # After every instant that the tick can have: is there one that comes too late?
-            return high_ns + MARGIN_NS
+            return high_ns + _MARGIN_NS
         if turn == _PROBES // 2 - 1 and narrow:
-            return low_ns - usual_ns - MARGIN_NS
+            return low_ns - usual_ns - _MARGIN_NS
         # Begun much before the tick or after it, it would tell less; and a driver that is busy
         # with a tick lets readers wait.
         aside = (self._dither * GOLDEN) % 1.0 - 0.5

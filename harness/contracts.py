@@ -177,6 +177,9 @@ class PowerSession(Protocol):
             For each of its channels joules or watts and OK, or NaN and why there
             is no value. Never raises for a fault of the device: a lost GPU is a
             reading, too.
+
+        A call of energy counters alone may be made in a thread of its own, while another
+        makes other calls, `watch` or `facts`: they must share nothing that changes.
         """
         ...
 

@@ -52,6 +52,11 @@ class Call:
         """It reads an energy counter."""
         return any(channel.quantity == "energy" for channel in self.channels)
 
+    @property
+    def counts_alone(self) -> bool:
+        """It reads energy counters and nothing else."""
+        return all(channel.quantity == "energy" for channel in self.channels)
+
 
 class Round:
     """

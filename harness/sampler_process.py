@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import gc
 import math
 import os
 import select
 import signal
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from .aside import Aside, be_on_time
 from .errors import ConfigError, JoulemarkError
 from .journal import JournalWriter
 from .power_sessions import open_sources
@@ -38,6 +37,8 @@ have it, some of the shifted readings are farther apart than the counter's ticks
 BURST_LIMIT_NS: Final = 150_000_000
 FLUSH_NS: Final = 100_000_000
 LATEST_NS: Final = 500_000_000
+PRIORITY: Final = 2
+"""The loop's, in the round-robin class; the thread of slow counters has one less."""
 
 
 class _Loop:
@@ -50,8 +51,7 @@ class _Loop:
         self.sessions = sessions
         self.calls = calls
         self.grids: list[Grid] = []
-        self.slow: list[Slow] = []
-        self.power: Grid | None = None
+        self.asides: list[Aside] = []
         self.aimed: Aimed | None = None
         self.rates_hz: dict[str, float] = {}
         self.burst: Burst | None = None
@@ -69,8 +69,9 @@ class _Loop:
             if session.period_s is not None:
                 own = [call for call in self.calls if call.session is session]
                 slow = Slow([Round([call]) for call in own], session.period_s)
-                self.slow.append(slow)
-                threading.Thread(target=slow.run, daemon=True).start()
+                self._regular += slow.rounds
+                self.asides.append(Aside(slow.turn))
+                self.asides[-1].start()
         for counts, hertz in ((False, power_hz), (True, counter_hz)):
             chosen = [call for call in self._fast() if call.counts == counts]
             if chosen:
@@ -83,10 +84,11 @@ class _Loop:
                     rounds = self._aim(rounds, first, hertz, period_ns)
                 if rounds:
                     self.grids.append(Grid(rounds, period_ns, dithered=counts))
-        self.power = next((grid for grid in self.grids if not grid.dithered), None)
-        self._regular = [one for grid in self.grids for one in grid.rounds]
-        self._regular += self.aimed.rounds if self.aimed is not None else []
-        self._regular += [one for slow in self.slow for one in slow.rounds]
+        self._regular += [one for grid in self.grids for one in grid.rounds]
+        if self.aimed is not None:
+            self._regular += self.aimed.rounds
+            self.asides.append(self.aimed.aside)
+            self.aimed.aside.start()
         now_ns = time.perf_counter_ns()
         for grid in self.grids:
             grid.begin(now_ns)
@@ -95,11 +97,13 @@ class _Loop:
     def _aim(
         self, rounds: list[Round], first: list[FirstReads], hertz: float, period_ns: int
     ) -> list[Round]:
-        """Give slow counters that tick a schedule of their own; the others are left."""
+        """Give slow counters that tick a thread of their own; the others are left."""
         chosen = [
             one
             for one, seen in zip(rounds, first, strict=True)
-            if seen.cost_s > SLOW_READ_S * len(one.calls) and not seen.continuous
+            if seen.cost_s > SLOW_READ_S * len(one.calls)
+            and not seen.continuous
+            and all(call.counts_alone for call in one.calls)
         ]
         if chosen:
             self.aimed = aimed(chosen, hertz, period_ns, MAX_COUNTER_BUSY_RATIO)
@@ -110,7 +114,7 @@ class _Loop:
         quick = [one for grid in self.grids if grid.dithered for one in grid.rounds]
         counters = [call for one in quick for call in one.calls]
         if self.aimed is not None and not whole:
-            self.aimed.mark()
+            self.aimed.mark(t_ns)
         now_ns = time.perf_counter_ns()
         if counters:
             until_ns = t_ns + BURST_LIMIT_NS
@@ -131,17 +135,14 @@ class _Loop:
             for grid in self.grids:
                 if grid.due_ns <= now_ns:
                     grid.run(self.journal)
-            if self.aimed is not None and self.aimed.due_ns <= now_ns:
-                self.aimed.run(self.journal, self.power)
             if self.burst is not None and self.burst.due_ns <= now_ns:
                 self.burst.run(self.journal)
                 if not self.burst.rounds:
                     self.burst = None
             if self._flush_due_ns <= now_ns:
                 self._flush(now_ns)
-        for slow in self.slow:
-            slow.done.set()
-            slow.drain(self.journal)
+        for aside in self.asides:
+            aside.end(self.journal)
 
     def missed(self) -> int:
         """Times that were left out because what was before them was late."""
@@ -152,7 +153,7 @@ class _Loop:
         due_ns = now_ns + FLUSH_NS if self.burst is None else self.burst.due_ns
         for grid in self.grids:
             due_ns = min(due_ns, grid.due_ns)
-        return due_ns if self.aimed is None else min(due_ns, self.aimed.due_ns)
+        return due_ns
 
     def _edge_open(self) -> bool:
         return self.burst is not None or (self.aimed is not None and self.aimed.busy)
@@ -178,8 +179,8 @@ class _Loop:
     def _flush(self, now_ns: int) -> None:
         """Write what there is; twice a second tell the parent how it stands."""
         self._flush_due_ns = now_ns + FLUSH_NS
-        for slow in self.slow:
-            slow.drain(self.journal)
+        for aside in self.asides:
+            aside.drain(self.journal)
         self.journal.flush()
         if now_ns >= self._latest_due_ns:
             self._latest_due_ns = now_ns + LATEST_NS
@@ -225,11 +226,7 @@ def _say_if_room(message: Mapping[str, Any]) -> None:
 
 def main() -> None:
     """Talk to `harness.sampler.Sampler` over stdin and stdout, one JSON document a line."""
-    with contextlib.suppress(OSError):
-        # Short and rare work that must be on time; allowed to root only, and not known to every
-        # sandbox's kernel. Threads that ask over a network do not inherit it.
-        policy = os.SCHED_RR | os.SCHED_RESET_ON_FORK
-        os.sched_setscheduler(0, policy, os.sched_param(1))
+    be_on_time(PRIORITY)
     # Ctrl-C goes to the whole process group; the parent tells us when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Unbuffered: what follows this line is for the loop, which reads the descriptor itself.

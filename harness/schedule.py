@@ -1,16 +1,15 @@
-"""When the calls into power sources are due: on a grid, in a burst, or in a thread of their own."""
+"""When the calls into power sources are due: on a grid, in a burst, or when they tell most."""
 
 from __future__ import annotations
 
-import math
 import statistics
-import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from .aim import GOLDEN, Aim
+from .aside import Aside
 from .rounds import Round
 from .turns import Aims
 
@@ -18,6 +17,12 @@ if TYPE_CHECKING:
     from .rounds import Sink
 
 BURST_STEP_NS: Final = 1_000_000
+_WAIT_NS: Final = 1_000_000_000
+"""No edge waits longer for its ticks."""
+_PRIORITY: Final = 1
+"""Below the loop's: on a single processor, too, power does not wait for a driver that spins."""
+_PATIENCE_S: Final = 5.0
+"""How long a read may outlast the end of the sampling."""
 
 
 @dataclass(slots=True)
@@ -95,21 +100,51 @@ class Burst:
 
 @dataclass(slots=True)
 class Aimed:
-    """Reads slow counters one by one, each when it tells something and power is not due."""
+    """
+    Reads slow counters one by one, each when it tells most, in a thread of their own.
+
+    Aims are that thread's alone, whose work is `turn`. The loop calls `mark` and `busy`, and the
+    rest once the thread has ended.
+    """
 
     rounds: list[Round]
     """One call each."""
     aims: Aims
+    aside: Aside = field(init=False)
+    """The thread."""
+    _marks: deque[int] = field(default_factory=deque)
+    _marked_ns: int = 0
+    _open: bool = False
 
-    @property
-    def due_ns(self) -> int:
-        """When to look again."""
-        return self.aims.next_ns
+    def __post_init__(self) -> None:
+        self.aside = Aside(self.turn, priority=_PRIORITY, patience_s=_PATIENCE_S)
+
+    def mark(self, t_ns: int) -> None:
+        """Have the ticks around an edge read, from now on."""
+        self._marked_ns = t_ns
+        self._marks.append(t_ns)
+        self.aside.wake()
 
     @property
     def busy(self) -> bool:
         """An announced edge still waits for ticks."""
-        return self.aims.busy(time.perf_counter_ns())
+        in_time = time.perf_counter_ns() < self._marked_ns + _WAIT_NS
+        return in_time and (bool(self._marks) or self._open)
+
+    def turn(self, journal: Sink) -> int:
+        """Read one counter, if one is due; when to look again."""
+        while self._marks:
+            self.aims.announce(self._marks[0])
+            # Before the mark is taken away: `busy` sees one or the other.
+            self._open = True
+            self._marks.popleft()
+        number = self.aims.choose(time.perf_counter_ns())
+        if number is not None:
+            one = self.rounds[number]
+            one.run(journal)
+            self.aims.took(number, *one.latest_ns(), one.firsts()[0])
+        self._open = self.aims.busy
+        return self.aims.next_ns
 
     @property
     def missed(self) -> int:
@@ -125,43 +160,20 @@ class Aimed:
             for one, aim in zip(self.rounds, self.aims.all_aims, strict=True)
         }
 
-    def mark(self) -> None:
-        """Read the ticks around now."""
-        self.aims.announce(time.perf_counter_ns())
-
-    def run(self, journal: Sink, power: Grid | None) -> None:
-        """Read one counter, if one is due that will be over before power is."""
-        until_ns = math.inf if power is None else power.due_ns
-        step_ns = math.inf if power is None else power.period_ns
-        number = self.aims.choose(time.perf_counter_ns(), until_ns, step_ns)
-        if number is not None:
-            one = self.rounds[number]
-            one.run(journal)
-            self.aims.took(number, *one.latest_ns(), one.firsts()[0])
-
 
 @dataclass(slots=True)
 class Slow:
-    """A source that is asked over a network, from a thread so that nothing waits for it."""
+    """A source that is asked over a network, in a thread so that nothing waits for it."""
 
     rounds: list[Round]
     period_s: float
-    records: deque[bytes] = field(default_factory=deque)
-    done: threading.Event = field(default_factory=threading.Event)
 
-    def run(self) -> None:
-        """Ask on time until `done`; the target of the thread."""
-        while True:
-            began_s = time.monotonic()
-            for one in self.rounds:
-                one.run(self.records)
-            if self.done.wait(max(began_s + self.period_s - time.monotonic(), 0.0)):
-                return
-
-    def drain(self, journal: Sink) -> None:
-        """Move what has been read into the journal; called by the process's only writer."""
-        while self.records:
-            journal.append(self.records.popleft())
+    def turn(self, journal: Sink) -> int:
+        """Ask once; when to ask again."""
+        began_ns = time.perf_counter_ns()
+        for one in self.rounds:
+            one.run(journal)
+        return began_ns + round(self.period_s * 1e9)
 
 
 def aimed(rounds: list[Round], hertz: float, period_ns: int, busy_ratio: float) -> Aimed:
@@ -177,7 +189,7 @@ def aimed(rounds: list[Round], hertz: float, period_ns: int, busy_ratio: float) 
     alone = [Round([call]) for one in rounds for call in one.calls]
     now_ns = time.perf_counter_ns()
     aims = [Aim(grid_ns=period_ns, begun_ns=now_ns) for _ in alone]
-    return Aimed(alone, Aims(aims, most_hz=hertz, busy_ratio=busy_ratio, next_ns=now_ns))
+    return Aimed(alone, Aims(aims, most_hz=hertz, busy_ratio=busy_ratio))
 
 
 @dataclass(frozen=True, slots=True)

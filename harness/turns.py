@@ -1,4 +1,4 @@
-"""Takes turns between slow counters: which one is read now, within a budget and beside power."""
+"""Takes turns between slow counters: which one is read now, within a budget."""
 
 from __future__ import annotations
 
@@ -7,29 +7,23 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from .aim import FAR_TICKS, MARGIN_NS
+from .aim import FAR_TICKS
 
 if TYPE_CHECKING:
     from .aim import Aim
 
-_EARLY_RATIO: Final = 0.8
-"""With so much of power's period before the next round, a read is begun however long it takes."""
 _LEAD: Final = 0.22
 """Part of its period before a tick in which the one before is read; longer for many counters."""
 _USED_RATIO: Final = 0.75
 """Of the budget; more only where leaving out ticks would not be enough."""
 _ROUNDED: Final = 0.05
-_LATE_NS: Final = 1_000_000
-_HOLD_NS: Final = 500_000_000
-"""After a read around a tick has made power late by more, there is none for so long."""
-_WAIT_NS: Final = 1_000_000_000
 _TURNS: Final = 8
 
 
 @dataclass(slots=True)
 class Aims:
     """
-    All slow counters, read one at a time so that power never waits for a whole round of them.
+    All slow counters, read one at a time.
 
     Where all ticks would take too long, all counters leave out the same: those read are
     one after another, so that a common edge lies close to a tick of each.
@@ -43,11 +37,16 @@ class Aims:
     all_aims: list[Aim]
     most_hz: float
     busy_ratio: float
-    next_ns: int = 0
-    """When the next read may start."""
-    _announced_ns: int = 0
-    _until_ns: float = math.inf
-    _step_ns: float = math.inf
+
+    @property
+    def next_ns(self) -> int:
+        """When the next read may start."""
+        return min(aim.open_ns for aim in self.all_aims)
+
+    @property
+    def busy(self) -> bool:
+        """An announced edge still waits for ticks."""
+        return any(aim.busy for aim in self.all_aims)
 
     def every(self) -> int:
         """One of how many ticks is read, by the budget; what is left of that is for the phase."""
@@ -73,31 +72,14 @@ class Aims:
             aim.far, aim.lead_ns = far, lead_ns
         return every
 
-    def announce(self, now_ns: int) -> None:
-        """An edge has been announced."""
-        self._announced_ns = now_ns
+    def announce(self, t_ns: int) -> None:
+        """An edge has been announced, for then."""
         for aim in self.all_aims:
-            aim.announce(now_ns)
-            self._plan(aim, now_ns)
-        self.next_ns = min(aim.open_ns for aim in self.all_aims)
+            aim.announce(t_ns)
+            self._plan(aim, t_ns)
 
-    def busy(self, now_ns: int) -> bool:
-        """Whether an announced edge still waits for ticks."""
-        return now_ns < self._announced_ns + _WAIT_NS and any(aim.busy for aim in self.all_aims)
-
-    def choose(self, now_ns: int, until_ns: float, step_ns: float) -> int | None:
-        """
-        Choose the counter to read now.
-
-        Args:
-            now_ns: now.
-            until_ns: when power is due; a read is begun only if it will be over by then.
-            step_ns: the power's period.
-
-        Returns:
-            Its index; None: none, look again at `next_ns`.
-        """
-        self._until_ns, self._step_ns = until_ns, step_ns
+    def choose(self, now_ns: int) -> int | None:
+        """The index of the counter to read now; None: none, look again at `next_ns`."""
         self._seek_one(now_ns)
         ready = []
         for number, aim in enumerate(self.all_aims):
@@ -105,23 +87,12 @@ class Aims:
                 self._plan(aim, now_ns)
             if aim.open_ns <= now_ns:
                 ready.append((aim.close_ns, aim.open_ns, number))
-        for _, _, number in sorted(ready):
-            if self._fits(self.all_aims[number], now_ns, until_ns, step_ns):
-                return number
-        opens = [aim.open_ns for aim in self.all_aims if aim.open_ns > now_ns]
-        if ready:
-            opens.append(round(until_ns))
-        self.next_ns = min(opens)
-        return None
+        return min(ready)[-1] if ready else None
 
     def took(self, number: int, before_ns: int, after_ns: int, value: float) -> None:
         """Take a reading of counter *number* into account."""
-        aim = self.all_aims[number]
-        if aim.around and after_ns > self._until_ns + _LATE_NS:
-            aim.hold_until_ns = after_ns + _HOLD_NS
-        aim.took(before_ns, after_ns, value)
-        self._plan(aim, after_ns)
-        self.next_ns = min(other.open_ns for other in self.all_aims)
+        self.all_aims[number].took(before_ns, after_ns, value)
+        self._plan(self.all_aims[number], after_ns)
 
     def _seek_one(self, now_ns: int) -> None:
         # Together they would be read too seldom to see each tick.
@@ -133,16 +104,6 @@ class Aims:
                 self._plan(aim, now_ns)
                 return
 
-    def _fits(self, aim: Aim, now_ns: int, until_ns: float, step_ns: float) -> bool:
-        """Whether a read of this one will be over before power is due."""
-        if aim.around and not aim.learning:
-            # At the right time or not at all; what it costs the power is paid for afterwards.
-            return True
-        left_ns = until_ns - now_ns
-        # The others can wait for their turn right after the power, where the longest disturb least.
-        takes_ns = aim.reads.usual_ns if aim.seeking else aim.reads.long_ns
-        return left_ns >= min(takes_ns, _EARLY_RATIO * step_ns)
-
     def _plan(self, aim: Aim, now_ns: int) -> None:
         over = aim.plan(now_ns)
         turns = 0
@@ -151,13 +112,6 @@ class Aims:
                 aim.owed -= 1
             over = aim.plan(now_ns, self._next_tick(aim, now_ns))
             turns += 1
-        if aim.around and aim.learning and self._step_ns < math.inf:
-            # Where it would not be over before power is due: rather a little earlier than after.
-            rounds = math.ceil((aim.open_ns - self._until_ns) / self._step_ns)
-            due_ns = self._until_ns + rounds * self._step_ns
-            early_ns = round(due_ns - aim.reads.long_ns) - MARGIN_NS
-            if aim.earliest_ns <= early_ns < aim.open_ns and early_ns >= now_ns:
-                aim.open_ns = early_ns
 
     def _next_tick(self, aim: Aim, now_ns: int) -> int:
         """Which tick an aim wants next: those that all read, or each while it learns."""

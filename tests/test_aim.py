@@ -85,7 +85,6 @@ def test_a_real_counter_is_known_as_well_from_half_of_the_reads(number):
     assert runs["aimed"].aims.all_aims[0].losses == 0
     assert runs["aimed"].reads_hz < 0.65 * runs["dithered"].reads_hz
     assert runs["aimed"].busy_ratio < 0.6 * runs["dithered"].busy_ratio
-    assert runs["aimed"].period_error_ms < runs["dithered"].period_error_ms
     # The card's load was on and off, so that its energies say nothing of how even ticks are.
     assert np.median(halves["aimed"]) <= 1.6 * np.median(halves["dithered"])
     assert np.median(halves["aimed"]) < 0.0012
@@ -110,8 +109,8 @@ def test_the_lattice_of_aimed_reads_is_that_of_all_reads(number):
     assert abs(len(fewer.energy_j) - len(knots.energy_j)) <= 3
 
 
-def test_eight_counters_take_the_budget_and_leave_power_alone():
-    """Once it has learned: a tenth of a core, and no round of power waits for eight reads."""
+def test_eight_counters_take_the_budget():
+    """Once it has learned: a tenth of a core."""
     random = np.random.default_rng(3)
     world = slow.worlds(random, "decode", 8)
     models = [SensorModel(world, k) for k in range(8)]
@@ -124,8 +123,6 @@ def test_eight_counters_take_the_budget_and_leave_power_alone():
         if before > 20 * SECOND
     ]
     assert sum(late) / 15e9 < 0.12
-    steps_ms = np.diff([t for t in found.power_ns if t > 20 * SECOND]) / 1e6
-    assert np.percentile(np.abs(steps_ms - 20), 99) < 5
     # All read the same ticks: whichever is an edge, each has one next to it.
     last = [reads[-1][0] for reads in found.reads]
     assert max(last) - min(last) < 0.6 * SECOND
@@ -146,7 +143,7 @@ def test_an_announced_edge_has_the_ticks_around_it():
     for reads in found.reads:
         shown = {round(value / 40) for _, _, value in reads}
         assert {200, 201, 202} <= shown
-    assert not found.aims.busy(22 * SECOND)
+    assert not found.aims.busy
 
 
 def test_the_first_read_of_a_burst_may_show_a_tick_long_past_and_does_not_end_it():
@@ -221,17 +218,21 @@ def test_reads_that_outlast_the_ticks_are_never_aimed():
     assert found.aims.all_aims[0].aimed_s(25 * SECOND) < 2
 
 
-def test_a_read_is_begun_only_if_it_will_be_over_before_power_is_due():
+def test_a_read_is_begun_when_it_is_due_and_looked_at_again_when_none_is():
     aims = Aims([Aim(grid_ns=50_000_000, begun_ns=0)], most_hz=20, busy_ratio=0.1)
     now = 1_000_000
-    assert aims.choose(0, 20e6, 20e6) is None
     for _ in range(8):
-        assert aims.choose(now, now + 20e6, 20e6) == 0
+        assert aims.choose(now) == 0
         aims.took(0, now, now + 4_000_000, 7.0)
+        assert aims.next_ns > now
+        assert aims.choose(aims.next_ns - 1) is None
         now = max(now + 4_000_000, aims.next_ns)
-    assert aims.choose(now, now + 3e6, 20e6) is None
-    assert aims.next_ns == now + 3e6
-    assert aims.choose(now, now + 5e6, 20e6) == 0
+
+
+def test_of_two_that_are_due_the_one_that_is_sooner_too_late_is_read():
+    one, other = (Aim(grid_ns=50_000_000, begun_ns=0, open_ns=t, seek_at_ns=9) for t in (1, 2))
+    one.close_ns, other.close_ns = 8, 7
+    assert Aims([one, other], most_hz=20, busy_ratio=0.1).choose(3) == 1
 
 
 @settings(max_examples=60, deadline=None)

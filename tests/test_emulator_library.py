@@ -317,6 +317,34 @@ out["back_ns"] = time.perf_counter_ns()
     assert out["back_ns"] >= now_ns + 1.5 * _S
 
 
+@pytest.mark.parametrize("spin", [False, True])
+def test_power_is_answered_while_another_thread_reads_the_energy(
+    ask: Callable[[World, str], dict[str, Any]], *, spin: bool
+) -> None:
+    """As an H100's driver does: no lock is held while a call takes its time."""
+    out = ask(
+        _world(1, energy_latency_s=0.5, spin=spin),
+        """
+import threading
+n.nvmlInit()
+gpu = n.nvmlDeviceGetHandleByIndex(0)
+beginning = threading.Event()
+def energy():
+    beginning.set()
+    n.nvmlDeviceGetTotalEnergyConsumption(gpu)
+    out["energy_ns"] = time.perf_counter_ns()
+thread = threading.Thread(target=energy)
+thread.start()
+beginning.wait()
+out["power_mw"] = n.nvmlDeviceGetPowerUsage(gpu)
+out["power_ns"] = time.perf_counter_ns()
+thread.join()
+""",
+    )
+    assert out["power_mw"] == 500_000
+    assert out["power_ns"] < out["energy_ns"]
+
+
 def test_mig_slices_have_identities_but_no_sensor(
     ask: Callable[[World, str], dict[str, Any]],
 ) -> None:

@@ -13,7 +13,7 @@ LAYERS = {
     "L0": "errors clock timeline record journal files exposition models plural",
     "L1": "contracts plugins schema settings config token_counters request_fields "
     "workload_summary dialects engine_activity ticking",
-    "acquire": "aim durations turns guard launch live_facts client arrivals sampler "
+    "acquire": "aim aside durations turns guard launch live_facts client arrivals sampler "
     "sampler_audit power_sessions sampler_process schedule mock "
     "emulator settled_counts ask rounds load.audit load.bodies load.loop load.phase "
     "load.plan load.processes load.progress stream.answer stream.chunk stream.chunked "

@@ -15,7 +15,7 @@ from .recording import write_json
 
 FIELDS = {83: "total energy", 185: "average power", 186: "instant power"}
 BESIDE = "field 186 while another thread reads the energy"
-"""Whether power can be read meanwhile: then counters could have a thread of their own."""
+"""Whether power can be read meanwhile: that slow counters have a thread rests on it."""
 _CALLS = 100
 _SPACING_S = 0.004
 """Between two calls timed: 250 a second at most, since much faster reading is said to do harm."""
