@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import time
@@ -96,12 +95,18 @@ class Aside:
             self._fault = error
 
 
-def be_on_time(priority: int) -> None:
+def be_on_time(priority: int) -> bool:
     """
     Put the calling thread, for short and rare work, into the round-robin class.
 
     Root only may, and not every sandbox's kernel knows it; threads and processes do not inherit it.
+
+    Returns:
+        Whether it is in that class.
     """
-    with contextlib.suppress(OSError):
+    try:
         policy = os.SCHED_RR | os.SCHED_RESET_ON_FORK
         os.sched_setscheduler(0, policy, os.sched_param(priority))
+    except OSError:
+        return False
+    return True

@@ -27,6 +27,7 @@ class SamplerAudit:
         period_error_ms: p50 and p99 of how far two successive rounds of power
             readings were from the period; None with fewer than three.
         missed: rounds left out because one before them was late.
+        round_robin: it ran in that class, before all other programs; None if it died.
         longest_gap_s: the longest silence of any channel; None with fewer than two readings.
         cpu_s: CPU seconds of the sampler's process once it had started; None if it died.
         wall_s: for how long it sampled; None if it died.
@@ -52,6 +53,7 @@ class SamplerAudit:
     power_hz: float | None
     counter_hz: float | None
     aimed: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    round_robin: bool | None = None
     facts_at_stop: Mapping[str, Any] = field(default_factory=dict)
     fault: str | None = None
 
@@ -106,6 +108,7 @@ def audit(
         power_hz=rates_hz.get("power"),
         counter_hz=rates_hz.get("counter"),
         aimed=last.get("aimed", {}) if last else {},
+        round_robin=last.get("round_robin") if last else None,
         facts_at_stop=last["facts_at_stop"] if last else {},
         fault=fault,
     )

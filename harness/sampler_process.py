@@ -226,7 +226,7 @@ def _say_if_room(message: Mapping[str, Any]) -> None:
 
 def main() -> None:
     """Talk to `harness.sampler.Sampler` over stdin and stdout, one JSON document a line."""
-    be_on_time(PRIORITY)
+    round_robin = be_on_time(PRIORITY)
     # Ctrl-C goes to the whole process group; the parent tells us when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Unbuffered: what follows this line is for the loop, which reads the descriptor itself.
@@ -279,6 +279,7 @@ def main() -> None:
             {
                 "facts_at_stop": {name: session.facts() for name, session in sessions.items()},
                 "missed": loop.missed(),
+                "round_robin": round_robin,
                 "aimed": {} if loop.aimed is None else loop.aimed.facts(),
                 "cpu_s": cpu_ns / 1e9,
                 "wall_s": t_ns / 1e9,

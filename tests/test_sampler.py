@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.aside import be_on_time
 from harness.emulator import build, make, waveform
 from harness.errors import ConfigError, PowerUnavailableError, StoreError
 from harness.integrate import traces, window_energies
@@ -142,6 +143,7 @@ def test_a_sampler_that_was_killed_is_audited_all_the_same(tmp_path):
     sampler.mark()
     audit = sampler.stop()
     assert audit.fault == "exit code -9"
+    assert audit.round_robin is None
     assert audit.cpu_s is None
     assert sum(audit.reads.values()) > 100
 
@@ -264,3 +266,13 @@ def test_a_slow_counter_has_its_tick_after_an_edge_announced_just_before_the_end
 def test_plugins_that_do_not_exist_are_named(tmp_path):
     with pytest.raises(ConfigError, match="did you mean 'nvml'"):
         Sampler(tmp_path / "p.jmj", [("nvmll", {})]).start()
+
+
+def test_the_audit_says_whether_the_sampler_went_before_other_programs(tmp_path):
+    sampler = Sampler(tmp_path / "power.jmj", [("scripted", {})])
+    sampler.start()
+    process = sampler._process
+    assert process is not None
+    policy = os.sched_getscheduler(process.pid) & ~os.SCHED_RESET_ON_FORK
+    assert sampler.stop().round_robin is (policy == os.SCHED_RR)
+    assert not be_on_time(os.sched_get_priority_max(os.SCHED_RR) + 1)

@@ -202,7 +202,8 @@ def _sampler(meter: Mapping[str, Any]) -> Verdict:
 def _busy(audit: Mapping[str, Any]) -> str:
     if not audit.get("cpu_s") or not audit.get("wall_s"):
         return ""
-    return f", {audit['cpu_s'] / audit['wall_s']:.1%} of a core"
+    late = " (not in the round-robin class)" if audit.get("round_robin") is False else ""
+    return f", {audit['cpu_s'] / audit['wall_s']:.1%} of a core{late}"
 
 
 def _scopes(meter: Mapping[str, Any]) -> Verdict:

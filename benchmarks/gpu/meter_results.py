@@ -271,7 +271,7 @@ def _sampler(folder: Path, *names: str) -> dict[str, Any]:
         return {}
     audit = step["audit"]
     keys = ("call_us", "period_error_ms", "missed", "longest_gap_s", "cpu_s", "wall_s", "power_hz",
-            "counter_hz", "faults", "fault", "aimed")  # fmt: skip
+            "counter_hz", "faults", "fault", "aimed", "round_robin")  # fmt: skip
     return {key: audit.get(key) for key in keys}
 
 
