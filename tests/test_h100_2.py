@@ -12,6 +12,7 @@ from benchmarks.gpu import engine_results, engine_split, engine_steps
 from benchmarks.gpu.engine_results import conservation
 from benchmarks.gpu.recording import read_json, traces_of
 from harness import pipeline, store
+from harness.cost import catalogue_files, point
 from harness.phases.estimate import Split
 from harness.record import RunRecord
 from harness.timeline import EventKind
@@ -211,3 +212,14 @@ def test_where_every_answer_is_one_token_the_record_has_joules_of_an_input_token
     for streams in (8, 64, 128):
         for _, record in valid(runs, streams):
             assert "gpu_prefill_j_per_input_token" not in record.metrics
+
+
+def test_the_cost_of_a_run_is_made_of_the_very_joules_of_its_record(runs):
+    catalogue = catalogue_files.load()
+    for streams in (8, 64, 128):
+        for _, record in valid(runs, streams):
+            found = point.of_run(record, catalogue)
+            joules = record.metrics["gpu_j_per_output_token"].value
+            assert found.device_w / found.tok_per_s == pytest.approx(joules, rel=1e-12)
+            rate = record.metrics["output_throughput_tok_per_s"].value
+            assert found.tok_per_s == pytest.approx(rate, rel=0.02)

@@ -105,6 +105,9 @@ def of_run(record: RunRecord, catalogue: Catalogue, *, basis: str = "output") ->
     """
     The point a run measured.
 
+    Its tokens a second are those between the ticks of the energy, which are up to some ticks off
+    the window of `output_throughput_tok_per_s`: a percent or two of a short one.
+
     A wall meter (`node`) or RAPL beside the GPU is taken as the host's power; modelled CPU power
     is not.
 
@@ -123,6 +126,9 @@ def of_run(record: RunRecord, catalogue: Catalogue, *, basis: str = "output") ->
     row = _energy_row(record, boundary)
     devices = max(len(row.get("devices", ())), 1)
     watts = metrics[f"{boundary}_average_w"]
+    # Of the same instants as the watts, from tick to tick: their ratio is the record's J/token.
+    joules = metrics.get(f"{boundary}_j_per_{basis}_token")
+    tok_per_s = watts.value / joules.value if joules is not None else rate.value
     gpu = boundary.startswith("gpu")
     accelerator = _accelerator(record, catalogue)
     return Point(
@@ -131,7 +137,7 @@ def of_run(record: RunRecord, catalogue: Catalogue, *, basis: str = "output") ->
         boundary=boundary,
         power_kind=str(row.get("power_kind") or record.power_kind),
         devices=devices,
-        tok_per_s=rate.value / devices,
+        tok_per_s=tok_per_s / devices,
         device_w=watts.value / devices,
         device_w_low=None if watts.low is None else watts.low / devices,
         device_w_high=None if watts.high is None else watts.high / devices,
