@@ -18,6 +18,12 @@ _MEAN_INTERVAL: Final = "95 % t-interval over this run's observations; not over 
 _RANK_INTERVAL: Final = "95 % order-statistic interval over this run's observations; not over runs"
 
 
+def sent_in(requests: pd.DataFrame, start_ns: int, end_ns: int) -> pd.DataFrame:
+    """Rows of RequestTrace of those that were sent in [start, end)."""
+    sent = requests["t_sent_ns"]
+    return requests[((sent >= start_ns) & (sent < end_ns)).fillna(value=False)]
+
+
 def request_latencies(requests: pd.DataFrame) -> dict[str, npt.NDArray[np.float64]]:
     """
     Latencies of successful requests, in seconds.

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .cached_input import input_counts
-from .latency import chunk_gaps_s, request_latencies, summarise
+from .latency import chunk_gaps_s, request_latencies, sent_in, summarise
 from .metrics import card_of
 from .record import Finding, MetricValue
 from .timeline import EventKind, Window
@@ -69,8 +69,7 @@ def latencies(
     window: Window, requests: pd.DataFrame, events: npt.NDArray[Any], pattern: str
 ) -> dict[str, MetricValue]:
     """Of requests sent inside the window; which end after it, under nearly the same load."""
-    sent = requests["t_sent_ns"]
-    inside = requests[((sent >= window.start_ns) & (sent < window.end_ns)).fillna(value=False)]
+    inside = sent_in(requests, window.start_ns, window.end_ns)
     own_events = events[np.isin(events["request"], inside["request"].to_numpy(np.int64))]
     good = inside[inside["error_kind"].isna()]
     families = request_latencies(inside) | {"itl_s": chunk_gaps_s(own_events)}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from .latency import sent_in
 from .record import Finding
 
 if TYPE_CHECKING:
@@ -64,9 +65,7 @@ def in_step_findings(
     streams = load["concurrency"]
     if load["pattern"] != "concurrency" or streams is None or streams < _FEWEST_STREAMS:
         return []
-    sent = requests["t_sent_ns"]
-    inside = requests[((sent >= window.start_ns) & (sent < window.end_ns)).fillna(value=False)]
-    inside = inside.dropna(subset=["t_end_ns"])
+    inside = sent_in(requests, window.start_ns, window.end_ns).dropna(subset=["t_end_ns"])
     # An engine that only reads prompts answers those that it has read in one step together.
     if len(inside) < _TURNS * streams or inside["osl_tokens"].le(1).any():
         return []

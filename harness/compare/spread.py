@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from harness import store
-from harness.latency import request_latencies
+from harness.latency import request_latencies, sent_in
 from harness.stats.bootstrap import request_spread
 
 from .sets import StoredRun
@@ -27,11 +27,8 @@ def latencies_of(run: StoredRun) -> Mapping[str, Floats]:
     window = run.record.windows[0]
     sealed = run.folder / "requests.parquet"
     requests = pd.read_parquet(sealed) if sealed.exists() else store.load(run.folder).requests
-    sent = requests["t_sent_ns"]
-    inside = (sent >= window["start_ns"]) & (sent < window["end_ns"])
-    return request_latencies(
-        requests[(requests["phase"] == "measure") & inside.fillna(value=False)]
-    )
+    measured = requests[requests["phase"] == "measure"]
+    return request_latencies(sent_in(measured, window["start_ns"], window["end_ns"]))
 
 
 def spread_of(
