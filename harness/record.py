@@ -97,6 +97,11 @@ class RunRecord:
     findings: list[Finding] = field(default_factory=list)
     schema_version: int = SCHEMA_VERSION
 
+    @property
+    def load_window(self) -> dict[str, Any] | None:
+        """Of `windows`, the one that the run's numbers are of; None where none was found."""
+        return next((one for one in self.windows if one["name"] != "loaded_idle"), None)
+
     def power_kinds_of(self, boundary: str) -> set[str]:
         """The kinds of power behind one boundary's joules, over all windows; empty without any."""
         return {

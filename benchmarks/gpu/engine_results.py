@@ -19,6 +19,7 @@ from harness.cached_input import input_counts
 from harness.cost import catalogue_files, point
 from harness.errors import CoverageError, JoulemarkError
 from harness.integrate import traces, window_energies
+from harness.record import RunRecord
 from harness.roofline import distance
 from harness.roofline import model as roofline_model
 from harness.store import RawRun
@@ -55,7 +56,14 @@ _PUBLISHED = Path(__file__).with_name("mlenergy_v3.json")
 
 def compute(folder: Path, model: str) -> dict[str, Any]:
     """Rows by concurrency with their splits; each run's split, conservation and client's audit."""
-    runs = [found for path in done_runs(folder) if (found := _run(path, model)) is not None]
+    runs, kept = [], {}
+    for path in done_runs(folder):
+        try:
+            kept[path.name] = store.load(path), store.load_record(path)[1]
+        except JoulemarkError as error:
+            runs.append({"run": path.name, "concurrency": 0, "problem": str(error)})
+        else:
+            runs.append({"run": path.name, **_run(*kept[path.name], model)})
     if not runs:
         return {}
     by_point: dict[int, list[dict[str, Any]]] = {}
@@ -64,41 +72,29 @@ def compute(folder: Path, model: str) -> dict[str, Any]:
             by_point.setdefault(run["concurrency"], []).append(run)
     rows = [_row(point, by_point[point], model) for point in sorted(by_point)]
     for row in rows:
-        raws = [
-            store.load(path)
-            for path in done_runs(folder)
-            if path.name in _complete(by_point[row["concurrency"]])
-        ]
-        row["split"] = engine_split.as_row(engine_split.of_runs(raws))
+        names = [run["run"] for run in by_point[row["concurrency"]]]
+        own = [kept[name] for name in names if name in kept]
+        complete = [(raw, record) for raw, record in own if record.status == "complete"]
+        row["split"] = engine_split.as_row(engine_split.of_runs([raw for raw, _ in complete]))
         row["steps"] = engine_steps.pooled(
-            [steps for raw in raws if (steps := _steps(raw)) is not None]
+            [steps for both in complete if (steps := _steps(*both)) is not None]
         )
     prefill = prefill_row([run for run in runs if run.get("prefill")])
     return {"model": model, "rows": rows, "prefill": prefill, "runs": runs}
 
 
-def _steps(raw: RawRun) -> dict[str, Any] | None:
+def _steps(raw: RawRun, record: RunRecord) -> dict[str, Any] | None:
     """Of a run's own window; not in `runs`, which keeps what is short."""
-    _, record = store.load_record(raw.folder)
-    window = next((w for w in record.windows if w["name"] != "loaded_idle"), None)
+    window = record.load_window
     if window is None:
         return None
     return engine_steps.of_window(raw, window["start_ns"], window["end_ns"])
 
 
-def _complete(runs: Sequence[Mapping[str, Any]]) -> set[str]:
-    return {run["run"] for run in runs if run.get("status") == "complete"}
-
-
-def _run(path: Path, model: str) -> dict[str, Any] | None:
-    try:
-        raw = store.load(path)
-        _, record = store.load_record(path)
-    except JoulemarkError as error:
-        return {"run": path.name, "concurrency": 0, "problem": str(error)}
+def _run(raw: RawRun, record: RunRecord, model: str) -> dict[str, Any]:
+    window = record.load_window
     invalid = [f.message for f in record.findings if f.severity == "invalid"]
     found: dict[str, Any] = {
-        "run": path.name,
         "status": record.status,
         "concurrency": record.config["load"]["concurrency"],
         "isl_tokens": record.config["workload"]["isl_tokens"],
@@ -110,9 +106,7 @@ def _run(path: Path, model: str) -> dict[str, Any] | None:
             for key, value in record.metrics.items()
             if key in _METRICS
         },
-        "window_s": next(
-            (w["duration_s"] for w in record.windows if w["name"] != "loaded_idle"), None
-        ),
+        "window_s": None if window is None else window["duration_s"],
         "invalid": invalid,
         "warnings": [f.code for f in record.findings if f.severity == "warning"],
     }

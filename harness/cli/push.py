@@ -117,9 +117,7 @@ def _to_file(families: list[Metric], path: Path) -> None:
 
 def _warn(record: RunRecord, raw: RawRun) -> None:
     """What a reader of the series will miss."""
-    from harness.push.series import window_of  # noqa: PLC0415
-
-    if window_of(record) is None:
+    if record.load_window is None:
         click.echo(f"{raw.folder}: no window was found, so no joulemark_run_active", err=True)
     if record.power_kind is None:
         click.echo(f"{raw.folder}: no power was recorded, so none is pushed", err=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
@@ -96,13 +96,8 @@ def _info(record: RunRecord, t_ms: list[int]) -> Metric:
     return family
 
 
-def window_of(record: RunRecord) -> dict[str, Any] | None:
-    """The window that the run's numbers are of; None where none was found."""
-    return next((one for one in record.windows if one["name"] != "loaded_idle"), None)
-
-
 def _active(record: RunRecord, anchor: WallAnchor, t_ms: list[int]) -> Iterator[Metric]:
-    window = window_of(record)
+    window = record.load_window
     if window is None:
         return
     # The edges that joules and tokens were counted between, where there are joules.
