@@ -7,7 +7,7 @@ What aimed reads of slow counters are worth beside dithered ones, in simulated t
 No process and no waiting: the sampler's own schedule (`harness/aim.py`) is driven by a clock of
 ours, and so are the dithered rounds that it replaces. A device is the emulator's sensor model,
 or recorded readings played back. Power waits for a counter that is read at dithered times;
-aimed reads have a thread, and beside them the period error is 0 since nothing else is simulated.
+aimed reads have a thread, and what power's period error is beside them is not simulated.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Row:
 
     reads_hz: float
     busy_ratio: float
-    period_error_ms: float
+    period_error_ms: float | None
     worst: float
     median: float
     half_width: float
@@ -94,10 +94,11 @@ def row(
         errors.append(abs(energy.energy_j / truth - 1))
         halves.append((energy.high_j - energy.low_j) / 2 / truth)
         held += energy.low_j <= truth <= energy.high_j
+    late_ms = [run.period_error_ms for run in runs if run.period_error_ms is not None]
     return Row(
         reads_hz=float(np.mean([run.reads_hz for run in runs])),
         busy_ratio=float(np.mean([run.busy_ratio for run in runs])),
-        period_error_ms=float(np.median([run.period_error_ms for run in runs])),
+        period_error_ms=float(np.median(late_ms)) if late_ms else None,
         worst=max(errors, default=np.nan),
         median=float(np.median(errors)) if errors else np.nan,
         half_width=float(np.median(halves)) if halves else np.nan,
@@ -105,6 +106,12 @@ def row(
         refused=refused,
         aimed=float(np.mean(share)) if share else 0.0,
     )
+
+
+def _late(found: Row | Sampled, digits: int) -> str:
+    """The period error of power, or nothing where it was not simulated."""
+    late_ms = found.period_error_ms
+    return "" if late_ms is None else f"{late_ms:.{digits}f}"
 
 
 def replay(path: Path) -> list[str]:
@@ -131,7 +138,7 @@ def replay(path: Path) -> list[str]:
         cost = (
             " | | | "
             if run is None
-            else (f" | {run.reads_hz:.1f} | {run.busy_ratio:.1%} | {run.period_error_ms:.1f}")
+            else (f" | {run.reads_hz:.1f} | {run.busy_ratio:.1%} | {_late(run, 1)}")
         )
         ticks = len(np.unique(counter.value)) - 1
         cells = []
@@ -196,7 +203,7 @@ def main() -> None:
         )
         print(
             f"| {gpus} | {load} | {duration_s:g} | {edges} | {way} | {found.reads_hz:.1f}"
-            f" | {found.busy_ratio * 100:.1f} | {found.period_error_ms:.2f}"
+            f" | {found.busy_ratio * 100:.1f} | {_late(found, 2)}"
             f" | {found.aimed * 100:.0f} | {found.worst * 100:.4f} | {found.median * 100:.4f}"
             f" | {found.half_width * 100:.4f} | {found.held * 100:.1f} | {found.refused} |",
             flush=True,

@@ -98,6 +98,8 @@ class Sampled:
     reads: list[list[tuple[int, int, float]]]
     lasted_s: float
     power_ns: list[int] = field(default_factory=list)
+    power_waits: bool = True
+    """Power was read between the counters' reads; else beside them, on time by assumption."""
     aims: Aims | None = None
 
     @property
@@ -112,8 +114,10 @@ class Sampled:
         return sum(map(len, self.reads)) / len(self.reads) / self.lasted_s
 
     @property
-    def period_error_ms(self) -> float:
-        """The 99th percentile of how far rounds of power are from their period."""
+    def period_error_ms(self) -> float | None:
+        """The 99th percentile of how far rounds of power are from their period; None: assumed."""
+        if not self.power_waits:
+            return None
         steps_ms = np.diff(self.power_ns) / 1e6
         return float(np.percentile(np.abs(steps_ms - 1e3 / POWER_HZ), 99))
 
@@ -176,6 +180,7 @@ def aimed(
         if number is not None:
             aims.took(number, *clock.read(number))
     clock.out.power_ns = list(range(begin_ns, end_ns, clock.step_ns))
+    clock.out.power_waits = False
     clock.out.lasted_s, clock.out.aims = (end_ns - begin_ns) / 1e9, aims
     return clock.out
 
