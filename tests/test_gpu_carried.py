@@ -354,3 +354,5 @@ def test_what_a_call_would_carry_is_summed_with_the_working_tree(tmp_path):
     with carried.open("r+b") as file:
         file.truncate(parts.CALL_BYTES)
     assert "more than the" in parts.of_a_call([carried], tmp_path)
+    (tmp_path / ".git").rename(tmp_path / "gone")
+    assert "is not known" in parts.of_a_call([carried], tmp_path)

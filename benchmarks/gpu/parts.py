@@ -197,8 +197,11 @@ def join(folder: Path, dest: Path) -> list[str]:
 def of_a_call(carried: Sequence[Path], root: Path) -> str:
     """How much of what a call may carry these files and the working tree at *root* are."""
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listed, cwd=root, capture_output=True, check=False).stdout.split(b"\0")
-    tree = [root / name.decode() for name in names if name]
+    try:
+        done = subprocess.run(listed, cwd=root, capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        return f"how large the working tree is that travels with these is not known: {error}"
+    tree = [root / name.decode() for name in done.stdout.split(b"\0") if name]
     total = sum(path.stat().st_size for path in [*carried, *tree] if path.is_file())
     words = "more than" if total > CALL_BYTES else "of"
     return (
