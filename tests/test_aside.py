@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+from stub_session import StubSession
 
 from harness.aside import Aside
 from harness.emulator import build, make, waveform
@@ -22,28 +23,15 @@ from harness.power.scripted import Scripted
 from harness.rounds import Call, Round
 from harness.sampler import Sampler
 from harness.schedule import aimed
-from harness.timeline import POWER_DTYPE, Channel, ReadStatus
+from harness.timeline import POWER_DTYPE, ReadStatus
 
 LONG_S = 20.0
 SECOND = 1_000_000_000
-CHANNEL = Channel(
-    name="c",
-    quantity="energy",
-    boundary="gpu",
-    device="d",
-    power_kind="emulated",
-    method="written in this test",
-    sense="counter",
-)
 
 
-def never(t_ns=10**12):
+def never():
     """An instant that no test lives to see."""
-    return time.perf_counter_ns() + t_ns
-
-
-class Kept(list):
-    """What was appended, as a journal takes it."""
+    return time.perf_counter_ns() + 10**12
 
 
 class Gate:
@@ -68,7 +56,7 @@ def test_who_wakes_it_during_a_turn_gets_another_one():
     gate.let.release()
     assert gate.entered.acquire(timeout=LONG_S)
     gate.let.release()
-    aside.end(Kept())
+    aside.end([])
 
 
 def test_what_was_read_before_a_fault_is_kept_and_the_fault_is_raised():
@@ -76,7 +64,7 @@ def test_what_was_read_before_a_fault_is_kept_and_the_fault_is_raised():
         sink.append(b"read")
         raise ZeroDivisionError("in the thread")
 
-    aside, kept = Aside(turn), Kept()
+    aside, kept = Aside(turn), []
     aside.start()
     aside._thread.join()
     with pytest.raises(ZeroDivisionError, match="in the thread"):
@@ -87,7 +75,7 @@ def test_what_was_read_before_a_fault_is_kept_and_the_fault_is_raised():
 
 
 def test_the_last_turn_is_waited_for():
-    gate, kept = Gate(), Kept()
+    gate, kept = Gate(), []
     aside = Aside(gate, patience_s=LONG_S)
     aside.start()
     assert gate.entered.acquire(timeout=LONG_S)
@@ -105,42 +93,31 @@ def test_a_last_turn_that_does_not_end_is_said_if_it_mattered():
     for aside in (needed, other):
         aside.start()
         assert gate.entered.acquire(timeout=LONG_S)
-    other.end(Kept())
+    other.end([])
     with pytest.raises(TimeoutError, match="had not returned"):
-        needed.end(Kept())
+        needed.end([])
     gate.let.release(2)
 
 
-class Counter:
+class Counter(StubSession):
     """Ticks every 100 ms, and reads only when it is let."""
 
-    period_s = None
-    calls = ((CHANNEL,),)
-
     def __init__(self):
+        super().__init__()
         self.gate = Gate()
         self.free = False
 
     def read(self, call):
         del call
         if not self.free:
-            self.gate(Kept())
+            self.gate([])
         else:
             time.sleep(0.001)
         return [(float(time.perf_counter_ns() // 100_000_000), ReadStatus.OK)]
 
-    def watch(self, pids):
-        del pids
-
-    def facts(self):
-        return {}
-
-    def close(self):
-        pass
-
 
 def test_a_mark_during_a_slow_read_does_not_wait_and_gets_its_tick():
-    session, kept = Counter(), Kept()
+    session, kept = Counter(), []
     call = Call(session=session, index=0, channels=session.calls[0], first_channel=0)
     one = aimed([Round([call])], 20.0, 50_000_000, 0.1)
     one.aside.start()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from archives import unpacked
 from click.testing import CliRunner
 
 from benchmarks.gpu import engine_split, polls, report_loads
@@ -28,18 +28,13 @@ FOLDER = Path(__file__).parents[1] / "docs" / "measurements" / "2026-11-26-h100"
 
 @pytest.fixture(scope="module")
 def protocol(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("h100")
-    with tarfile.open(FOLDER / "protocol.tar.xz") as tar:
-        tar.extractall(folder, filter="data")
-    return folder / "gpu-work" / "meter"
+    return unpacked(FOLDER / "protocol.tar.xz", tmp_path_factory.mktemp("h100")) / "meter"
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("h100")
-    with tarfile.open(FOLDER / "engine.tar.xz") as tar:
-        tar.extractall(folder, filter="data")
-    found = folder / "gpu-work" / "engine" / "gpt-oss-120b-mxfp4" / "sweep" / "runs"
+    work = unpacked(FOLDER / "engine.tar.xz", tmp_path_factory.mktemp("h100"))
+    found = work / "engine" / "gpt-oss-120b-mxfp4" / "sweep" / "runs"
     return {path.name.rpartition("-")[2]: path for path in found.iterdir()}
 
 

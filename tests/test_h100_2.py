@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from archives import unpacked
 
 from benchmarks.gpu import engine_results, engine_split, engine_steps
 from benchmarks.gpu.engine_results import conservation
@@ -22,21 +22,15 @@ PREFILL = "prefill"
 HIT_BY_COMPILING, CUT = "df32", "fcb3"
 
 
-def unpacked(tmp_path_factory, name: str) -> Path:
-    folder = tmp_path_factory.mktemp("h100_2")
-    with tarfile.open(FOLDER / name) as tar:
-        tar.extractall(folder, filter="data")
-    return folder / "gpu-work"
-
-
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory) -> Path:
-    return unpacked(tmp_path_factory, "engine.tar.xz") / "engine" / "gpt-oss-120b-mxfp4"
+    work = unpacked(FOLDER / "engine.tar.xz", tmp_path_factory.mktemp("h100_2"))
+    return work / "engine" / "gpt-oss-120b-mxfp4"
 
 
 @pytest.fixture(scope="module")
 def protocol(tmp_path_factory) -> Path:
-    return unpacked(tmp_path_factory, "protocol.tar.xz") / "meter"
+    return unpacked(FOLDER / "protocol.tar.xz", tmp_path_factory.mktemp("h100_2")) / "meter"
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +117,7 @@ def test_a_step_that_reads_a_prompt_takes_about_as_long_whatever_there_is_to_rea
 ):
     found = []
     for raw, record in valid(runs, streams):
-        window = next(w for w in record.windows if w["name"] != "loaded_idle")
+        window = record.load_window
         found.append(engine_steps.of_window(raw, window["start_ns"], window["end_ns"]))
     together = engine_steps.pooled([one for one in found if one is not None])
     assert together is not None

@@ -8,47 +8,28 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from stub_session import CHANNEL, StubSession
 
 from harness.rounds import Call, Round, rounds_of
 from harness.sampler_audit import audit
 from harness.schedule import BURST_STEP_NS, Burst, Grid, first_reads
-from harness.timeline import POWER_DTYPE, Channel, ReadStatus
+from harness.timeline import POWER_DTYPE, ReadStatus
 
 OK = ReadStatus.OK
-CHANNEL = Channel(
-    name="c",
-    quantity="energy",
-    boundary="gpu",
-    device="d",
-    power_kind="emulated",
-    method="written in this test",
-    sense="counter",
-)
 
 
-class Session:
+class Session(StubSession):
     """Reads what it was told to, one list of values a call."""
 
-    period_s = None
-
     def __init__(self, *calls):
+        super().__init__(len(calls))
         self.script = [list(values) for values in calls]
-        self.calls = [(CHANNEL,)] * len(calls)
         self.log = []
 
     def read(self, call):
         self.log.append(call)
         value = self.script[call].pop(0)
         return [(value, ReadStatus.LOST if math.isnan(value) else OK)]
-
-    def watch(self, pids):
-        del pids
-
-    def facts(self):
-        return {}
-
-    def close(self):
-        pass
 
 
 class Batched(Session):
